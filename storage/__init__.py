@@ -1,0 +1,1 @@
+"""What outlives a process: the shape of things (`contract`) and where they are kept."""

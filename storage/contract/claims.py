@@ -1,0 +1,94 @@
+"""What a claim is decided from, and the decision: plain values in, a plain value out."""
+
+from __future__ import annotations
+
+import msgspec
+
+from storage.contract.capability import Capability, Mode, Requirements
+from storage.contract.items import GroupSpec
+from storage.contract.outcomes import Failure
+
+
+class OpenGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """A group with claimable items, as the claim policy sees it."""
+
+    group_id: int
+    job_id: int
+    model: str
+    priority: int  #: of its job; higher goes first
+    claimable: int  #: items nobody holds and that have no outcome
+    batch_size: int
+    requirements: Requirements
+    profile_key: str
+
+
+class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
+    """The claiming worker, as the policy sees it."""
+
+    capability: Capability
+    loaded_model: str | None = None  #: claiming the same again saves loading
+    seconds_per_image: dict[str, float] = {}  #: measured, by profile key
+    tflops: float | None = None  #: measured arithmetic speed, for groups not yet measured
+    fleet_share: float = 1.0  #: its speed over that of all live workers
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """Take up to `items` items of this group, in this mode."""
+
+    group_id: int
+    items: int
+    mode: Mode
+
+
+class Declined(msgspec.Struct, frozen=True, kw_only=True):
+    """Take nothing, and why, one sentence per distinct reason."""
+
+    reasons: tuple[str, ...] = ()
+
+
+class ClaimedTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A task cut for one worker, with all it needs to know to render it."""
+
+    task_id: int
+    lease: int  #: fencing token: only who presents it may commit
+    job_id: int
+    job_name: str
+    group_id: int
+    group_first_item: int  #: batches are counted from here
+    first_item: int
+    stop_item: int
+    spec: GroupSpec
+    mode: Mode
+    lease_seconds: float  #: how long the lease lasts from each renewal on
+    failures: tuple[Failure, ...] = ()  #: of earlier attempts at these items
+
+    @property
+    def items(self) -> int:
+        """How many items it has."""
+        return self.stop_item - self.first_item
+
+
+class Rendering(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the pixels of one image came to be, beyond what its row says."""
+
+    mode: str
+    dtype: str
+    device: str  #: kind of device
+    batch: int  #: rows of the denoising batch
+    weights: str  #: hash of the weights that were loaded
+    versions: dict[str, str] = {}
+    steps_down: tuple[str, ...] = ()  #: rungs of the memory ladder that were taken
+    retried_in: str | None = None  #: dtype of the retry that gave a valid picture
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker is doing right now, for people."""
+
+    phase: str = "idle"
+    job: str | None = None
+    task_id: int | None = None
+    batch: int = 0  #: current batch of the task, from 1
+    batches: int = 0
+    step: int = 0  #: current denoising step, from 1
+    steps: int = 0
+    message: str | None = None

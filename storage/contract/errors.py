@@ -1,0 +1,122 @@
+"""The one tree of exceptions.
+
+::
+
+    RendermillError            exit code 1
+    |-- InputError             exit code 2: the user can mend it
+    |   |-- ManifestError      collected problems, each with file, line and field
+    |   |-- ModelError         a model that cannot be found or used
+    |   |-- SettingError       an option, environment variable or file of settings
+    |   `-- NotFoundError      no such job, item or image
+    |-- LedgerError            the SQL ledger
+    |   |-- StaleTransition    a row was not in the state the writer expected
+    |   |-- LeaseLost          the task belongs to somebody else by now
+    |   |-- LedgerUnavailable  cannot be opened, reached or written
+    |   `-- SchemaMismatch     made by a newer program, or not ours
+    |-- ObjectError            the object store
+    |   |-- ObjectMissing      no object under that key
+    |   |-- StoreFull          no space left
+    |   `-- StoreUnavailable   cannot be reached, read or written
+    `-- RenderError            the engine
+        |-- OutOfMemory        the device has too little memory; a smaller step may do
+        |-- DeviceLost         the device or its driver is unusable: the worker's fault
+        |-- ModelUnusable      weights missing, damaged or refused
+        `-- Interrupted        told to stop; not a failure
+
+The docstring of a class is its default message; adapters translate their drivers' errors at
+the border with ``raise ... from``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RendermillError(Exception):
+    """Something went wrong."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        """`message` says what is wrong; `hint` says what to do next."""
+        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.hint = hint
+        super().__init__(self.message)
+
+
+class InputError(RendermillError):
+    """The input cannot be used."""
+
+    exit_code = 2
+
+
+class ModelError(InputError):
+    """The model cannot be found or used."""
+
+
+class SettingError(InputError):
+    """A setting is wrong."""
+
+
+class NotFoundError(InputError):
+    """There is no such thing in the catalog."""
+
+
+class ManifestError(InputError):
+    """The manifest has problems; nothing was written."""
+
+
+class LedgerError(RendermillError):
+    """The ledger refused."""
+
+
+class StaleTransition(LedgerError):
+    """The row was no longer in the state this step starts from."""
+
+
+class LeaseLost(LedgerError):
+    """The lease on this task has lapsed and its items went back to their group."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The ledger cannot be opened or written."""
+
+
+class SchemaMismatch(LedgerError):
+    """The ledger was made by another version of the program."""
+
+
+class ObjectError(RendermillError):
+    """The object store refused."""
+
+
+class ObjectMissing(ObjectError):
+    """There is no object under that key."""
+
+
+class StoreFull(ObjectError):
+    """The object store has no space left."""
+
+
+class StoreUnavailable(ObjectError):
+    """The object store cannot be reached, read or written."""
+
+
+class RenderError(RendermillError):
+    """Rendering failed."""
+
+
+class OutOfMemory(RenderError):
+    """The device has too little free memory for this batch."""
+
+
+class DeviceLost(RenderError):
+    """The device or its driver stopped working; this process must end."""
+
+
+class ModelUnusable(RenderError):
+    """The model's files are missing, damaged or of a refused kind."""
+
+
+class Interrupted(RenderError):
+    """Told to stop before the task was done; its items go back to their group."""
