@@ -1,0 +1,1 @@
+"""The ledger: SQL tables, migrations, and one module per subject."""

@@ -1,0 +1,167 @@
+"""Image rows: recording them in bulk, and finding them again page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from storage.contract.errors import NotFoundError
+from storage.contract.outcomes import Outcome
+from storage.db.bulk import insert_rows
+from storage.db.rows import columns_of
+from storage.db.tables import image_tags, images, jobs
+
+
+class ImageRow(msgspec.Struct, frozen=True):
+    """One item's outcome, field for field a row of the images table."""
+
+    job_id: int
+    item: int
+    group_id: int
+    task_id: int
+    worker_id: int
+    outcome: str
+    reason: str | None
+    detail: str | None
+    row: int
+    line: int
+    image_no: int
+    prompt: str
+    negative_prompt: str
+    seed: int
+    model: str
+    revision: str | None
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    scheduler: str
+    tags: str
+    object_key: str | None
+    thumbnail_key: str | None
+    bytes: int | None
+    sha256: str | None
+    render_key: str | None
+    rendering: str | None
+    truncated_tokens: int
+    seconds: float | None
+    created_at: float
+
+
+class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Conditions an image must meet, all of them."""
+
+    job_id: int | None = None
+    outcome: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    contains: str | None = None  #: in the prompt, whatever the case
+    seed: int | None = None
+    model: str | None = None
+    row: int | None = None
+    truncated: bool = False
+
+
+_ITEMS_PER_QUERY = 500
+_COLUMNS = ImageRow.__struct_fields__
+_IMAGE = columns_of(ImageRow, images)
+_TAGS = msgspec.json.Decoder(dict[str, str])
+
+
+def insert(connection: Connection, rows: Sequence[ImageRow]) -> None:
+    """Insert image rows and the searchable copies of their tags."""
+    insert_rows(connection, images, _COLUMNS, [msgspec.structs.astuple(row) for row in rows])
+    tagged = [
+        (key, value, row.job_id, row.item)
+        for row in rows
+        for key, value in _TAGS.decode(row.tags).items()
+    ]
+    insert_rows(connection, image_tags, ("key", "value", "job_id", "item"), tagged)
+
+
+def get(connection: Connection, job: str, item: int) -> ImageRow:
+    """The outcome of that item of the job of that name; `NotFoundError` says what is missing."""
+    row = connection.execute(
+        sa.select(*_IMAGE)
+        .join(jobs, jobs.c.id == images.c.job_id)
+        .where(jobs.c.name == job, images.c.item == item)
+    ).first()
+    if row is None:
+        raise NotFoundError(
+            f"no image {job}/{item}",
+            hint=f"see what there is: rendermill images --job {job}",
+        )
+    return ImageRow(*row)
+
+
+def page(
+    connection: Connection,
+    wanted: ImageFilter,
+    *,
+    limit: int,
+    after: tuple[int, int] | None = None,
+) -> Iterator[tuple[str, ImageRow]]:
+    """(job name, image) in the order of jobs and items; `after` is (job id, item) of the last."""
+    statement = (
+        sa.select(jobs.c.name, *_IMAGE)
+        .join(jobs, jobs.c.id == images.c.job_id)
+        .where(*_conditions(wanted))
+        .order_by(images.c.job_id, images.c.item)
+        .limit(limit)
+    )
+    if after is not None:
+        here = sa.tuple_(images.c.job_id, images.c.item)
+        statement = statement.where(here > sa.tuple_(*map(sa.literal, after)))
+    return ((row[0], ImageRow(*row[1:])) for row in connection.execute(statement))
+
+
+def of_items(connection: Connection, job_id: int, items: Sequence[int]) -> Iterator[ImageRow]:
+    """The outcomes of these items of a job, in order, as far as they have one."""
+    for start in range(0, len(items), _ITEMS_PER_QUERY):
+        some = items[start : start + _ITEMS_PER_QUERY]
+        found = connection.execute(
+            sa.select(*_IMAGE)
+            .where(images.c.job_id == job_id, images.c.item.in_(some))
+            .order_by(images.c.item)
+        )
+        yield from (ImageRow(*row) for row in found)
+
+
+def truncated_count(connection: Connection, job_id: int) -> int:
+    """How many images of a job had a prompt longer than the text encoder reads."""
+    return connection.execute(
+        sa.select(sa.func.count())
+        .select_from(images)
+        .where(images.c.job_id == job_id, images.c.truncated_tokens > 0)
+    ).scalar_one()
+
+
+def failure_counts(connection: Connection, job_id: int) -> dict[str, int]:
+    """Failed items of a job by reason."""
+    found = connection.execute(
+        sa.select(images.c.reason, sa.func.count())
+        .where(images.c.job_id == job_id, images.c.outcome == Outcome.FAILED)
+        .group_by(images.c.reason)
+        .order_by(sa.func.count().desc())
+    )
+    return dict(row._tuple() for row in found)
+
+
+def _conditions(wanted: ImageFilter) -> Iterator[sa.ColumnElement[bool]]:
+    for name in ("job_id", "outcome", "seed", "model", "row"):
+        value = getattr(wanted, name)
+        if value is not None:
+            yield images.c[name] == value
+    if wanted.truncated:
+        yield images.c.truncated_tokens > 0
+    if wanted.contains is not None:
+        yield images.c.prompt.icontains(wanted.contains, autoescape=True)
+    for key, value in wanted.tags:
+        yield sa.exists().where(
+            image_tags.c.key == key,
+            image_tags.c.value == value,
+            image_tags.c.job_id == images.c.job_id,
+            image_tags.c.item == images.c.item,
+        )

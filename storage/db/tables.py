@@ -1,0 +1,255 @@
+"""The ledger's tables, as SQLAlchemy Core. `migrations/` makes them; a test holds them equal.
+
+Times are seconds since the epoch. JSON is kept as text, encoded by msgspec at the border. Rows
+of `images` carry their group's settings too: the catalog is what people search, and one wide
+table needs no join.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite makes a column its row number only if it is declared INTEGER, nothing longer.
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _id() -> Column[int]:
+    return Column("id", Id, primary_key=True)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+def _text(name: str, *, nullable: bool = False, **options: Any) -> Column[str]:
+    return Column(name, Text, nullable=nullable, **options)
+
+
+def _at(name: str, *, nullable: bool = True) -> Column[float]:
+    return Column(name, Double, nullable=nullable)
+
+
+def _ref(name: str, target: str, **options: Any) -> Column[int]:
+    return Column(name, Id, ForeignKey(f"{target}.id"), nullable=False, **options)
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _id(),
+    _text("name", unique=True),
+    _text("state"),
+    _text("digest"),  # of the manifest's bytes and the settings it was submitted with
+    _text("token"),  # folder of its shards in the object store
+    _text("manifest"),  # path as the user gave it
+    _text("settings"),  # JSON: seed, overrides, output
+    _count("priority"),
+    _count("item_count"),
+    _count("done"),
+    _count("failed"),
+    _count("rejected"),  # rows refused under --skip-invalid
+    _at("created_at", nullable=False),
+    _at("finished_at"),
+    sqlite_autoincrement=True,
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    _id(),
+    _ref("job_id", "jobs"),
+    _text("spec"),  # JSON of GroupSpec
+    _text("model"),
+    _text("requirements"),  # JSON of Requirements
+    _text("profile_key"),
+    _count("batch_size"),
+    _count("first_item"),
+    _count("stop_item"),
+    _count("next_item"),  # first item never claimed
+    _count("claimable"),  # never claimed, plus returned
+    _count("leased"),
+    _count("done"),
+    _count("failed"),
+    sqlite_autoincrement=True,
+)
+Index(
+    "ix_groups_claimable",
+    groups.c.job_id,
+    groups.c.id,
+    sqlite_where=groups.c.claimable > 0,
+    postgresql_where=groups.c.claimable > 0,
+)
+Index("ix_groups_job_id", groups.c.job_id, groups.c.first_item)
+
+returned = Table(
+    "returned",
+    metadata,
+    _id(),
+    _ref("group_id", "groups"),
+    _count("first_item"),
+    _count("stop_item"),
+    _text("failures"),  # JSON list of Failure
+    _at("not_before", nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_returned_group_id", returned.c.group_id, returned.c.first_item)
+
+workers = Table(
+    "workers",
+    metadata,
+    _id(),
+    _text("name"),
+    _text("state"),
+    _text("host"),
+    Column("pid", Integer, nullable=False),
+    _at("process_started_at", nullable=False),  # with host and pid, names the process for good
+    _text("device"),
+    _text("vram_class"),
+    _text("capability"),  # JSON of Capability
+    _text("progress", nullable=True),  # JSON of Progress
+    _at("started_at", nullable=False),
+    _at("seen_at", nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_workers_state", workers.c.state)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    _id(),
+    _ref("job_id", "jobs"),
+    _ref("group_id", "groups"),
+    _ref("worker_id", "workers"),
+    _count("first_item"),
+    _count("stop_item"),
+    _text("state"),
+    Column("lease", BigInteger, nullable=False),  # the fencing token
+    _at("lease_expires_at", nullable=False),
+    _text("failures"),  # JSON list of Failure its range came with
+    _count("done"),
+    _count("failed"),
+    _at("claimed_at", nullable=False),
+    _at("ended_at"),
+    sqlite_autoincrement=True,
+)
+Index(
+    "ix_tasks_leased",
+    tasks.c.lease_expires_at,
+    sqlite_where=tasks.c.state == "leased",
+    postgresql_where=tasks.c.state == "leased",
+)
+Index("ix_tasks_worker_id", tasks.c.worker_id)
+Index("ix_tasks_job_id", tasks.c.job_id, tasks.c.id)
+
+shards = Table(
+    "shards",
+    metadata,
+    Column("job_id", Id, ForeignKey("jobs.id"), primary_key=True),
+    Column("first_item", BigInteger, primary_key=True, autoincrement=False),
+    _count("item_count"),
+    _text("object_key"),
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("job_id", Id, ForeignKey("jobs.id"), primary_key=True),
+    Column("item", BigInteger, primary_key=True, autoincrement=False),
+    _ref("group_id", "groups"),
+    _ref("task_id", "tasks"),
+    _ref("worker_id", "workers"),
+    _text("outcome"),
+    _text("reason", nullable=True),
+    _text("detail", nullable=True),
+    _count("row"),
+    _count("line"),
+    _count("image_no"),
+    _text("prompt"),
+    _text("negative_prompt"),
+    Column("seed", BigInteger, nullable=False),
+    _text("model"),
+    _text("revision", nullable=True),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("num_inference_steps", Integer, nullable=False),
+    Column("guidance_scale", Double, nullable=False),
+    _text("scheduler"),
+    _text("tags"),  # JSON object; searchable copies in image_tags
+    _text("object_key", nullable=True),
+    _text("thumbnail_key", nullable=True),
+    Column("bytes", BigInteger, nullable=True),
+    _text("sha256", nullable=True),
+    _text("render_key", nullable=True),
+    _text("rendering", nullable=True),  # JSON of Rendering: how these pixels came to be
+    _count("truncated_tokens"),  # tokens of the prompt the text encoder did not read
+    Column("seconds", Double, nullable=True),  # its share of the task's rendering time
+    _at("created_at", nullable=False),
+)
+Index("ix_images_created_at", images.c.created_at)
+Index("ix_images_seed", images.c.seed)
+Index("ix_images_model", images.c.model)
+Index(
+    "ix_images_failed",
+    images.c.job_id,
+    images.c.item,
+    sqlite_where=images.c.outcome == "failed",
+    postgresql_where=images.c.outcome == "failed",
+)
+
+image_tags = Table(
+    "image_tags",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("job_id", Id, primary_key=True, autoincrement=False),
+    Column("item", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("profile_key", Text, primary_key=True),  # model, size, steps and batch
+    Column("mode", Text, primary_key=True),
+    Column("device_kind", Text, primary_key=True),
+    _count("images"),
+    Column("seconds", Double, nullable=False),  # rendering time of those images in all
+    _count("bytes"),  # of their files in all
+    _count("peak_bytes"),  # largest memory seen
+    _at("updated_at", nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    _id(),
+    _at("at", nullable=False),
+    _text("entity"),
+    Column("entity_id", BigInteger, nullable=False),
+    _text("verb"),
+    _text("detail", nullable=True),
+    sqlite_autoincrement=True,
+)
+Index("ix_events_entity", events.c.entity, events.c.entity_id)
