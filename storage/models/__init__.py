@@ -1,0 +1,1 @@
+"""Where models are found: the shipped one, folders, and the Hugging Face hub."""

@@ -1,0 +1,54 @@
+"""The object store's twin for tests: a dictionary behind the same port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from storage.contract.errors import ObjectMissing
+
+if TYPE_CHECKING:
+    from storage.ports import ObjectStore
+
+
+class MemoryStore:
+    """Keeps objects in memory; `failing` is raised by the next put, if set."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.failing: Exception | None = None
+
+    def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        """Keep a copy."""
+        if self.failing is not None:
+            raise self.failing
+        self.objects[key] = bytes(data)
+
+    def get(self, key: str) -> bytes:
+        """The bytes put last."""
+        try:
+            return self.objects[key]
+        except KeyError:
+            raise ObjectMissing(f"there is no object {key}") from None
+
+    def size(self, key: str) -> int | None:
+        """Their number."""
+        data = self.objects.get(key)
+        return None if data is None else len(data)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Forget them."""
+        for key in keys:
+            self.objects.pop(key, None)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Sorted."""
+        return iter(sorted(key for key in self.objects if key.startswith(prefix)))
+
+    def locate(self, key: str) -> str:
+        """No place a person could look."""
+        return f"memory:{key}"
+
+
+if TYPE_CHECKING:
+    _store: ObjectStore = MemoryStore()
