@@ -1,0 +1,266 @@
+"""From rows to items: checking, defaults and overrides, sweeps, seeds, several images a row.
+
+The hot path of submitting. A row whose settings were seen before costs a dictionary look-up;
+only prompt, seed, count and tags are checked on every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, time
+from decimal import Decimal
+from typing import Any, Protocol
+
+from scheduler.manifest.columns import ABSENT, TAGS, Columns
+from scheduler.manifest.fields import FIELDS, cell, parse_field
+from scheduler.manifest.limits import Limits, exceeded
+from scheduler.manifest.problems import FieldError, Problems
+from scheduler.manifest.readers.base import Reader, Values
+from scheduler.manifest.sweep import Combination
+from storage.contract.items import SEED_MAX, Item, derive_seed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """What holds for all rows of a job. Values are parsed."""
+
+    defaults: Mapping[str, Any] = field(default_factory=dict)  #: for rows that say nothing
+    overrides: Mapping[str, Any] = field(default_factory=dict)  #: whatever rows say
+    sweep: Sequence[Combination] = ({},)
+    seed: int = 0  #: from which seeds are derived
+    limits: Limits = field(default_factory=Limits)
+
+
+class GroupIndex(Protocol):
+    """Numbers groups in the order of their first item."""
+
+    def group_of(self, settings: Mapping[str, Any]) -> int:
+        """The number of the group with these settings; `FieldError` if there can be none."""
+
+
+class ItemSink(Protocol):
+    """Takes items one by one."""
+
+    def add(self, group: int, item: Item) -> None:
+        """Take an item of that group."""
+
+
+class Expander:
+    """Turns a reader's rows into items."""
+
+    def __init__(
+        self, rules: Rules, groups: GroupIndex, sink: ItemSink, problems: Problems
+    ) -> None:
+        self._rules = rules
+        self._groups = groups
+        self._sink = sink
+        self._problems = problems
+        self._columns: dict[tuple[str, ...], Columns | FieldError] = {}
+        self._seen: dict[tuple[Any, ...], list[int]] = {}
+        self._typed = True
+        self.rows = 0
+        self.items = 0
+        self.tag_names: set[str] = set()
+
+    def read(self, reader: Reader) -> None:
+        """Expand all of the reader's rows; problems go to the collector."""
+        self._typed = reader.typed
+        for line, values in reader.rows():
+            row = self.rows
+            self.rows += 1
+            try:
+                if isinstance(values, FieldError):
+                    raise values
+                self._expand(row, line, values)
+            except FieldError as error:
+                self._problems.reject(row, line, [error])
+            except _ManyErrors as several:
+                self._problems.reject(row, line, several.errors)
+
+    def _expand(self, row: int, line: int, values: Values) -> None:
+        columns = self._columns_of(values)
+        groups = self._groups_of(columns, values)
+        texts = self._texts(columns, values)
+        seed, count = self._seed_and_count(columns, values)
+        tags = self._tags(columns, values)
+        rules = self._rules
+        if self.items + count * len(groups) > rules.limits.max_items:
+            said = f"item {rules.limits.max_items + 1:,} is one too many"
+            raise FieldError(None, exceeded(said, rules.limits.max_items, "max_items"))
+        bases = [combination.get("seed", seed) for combination in rules.sweep]
+        if any(base is not None and base + count - 1 > SEED_MAX for base in bases):
+            raise FieldError("seed", f"plus {count} images passes the largest, {SEED_MAX}")
+        for group, combination, base in zip(groups, rules.sweep, bases, strict=True):
+            prompt = combination.get("prompt", texts[0])
+            negative = combination.get("negative_prompt", texts[1])
+            for image_no in range(count):
+                its_seed = (
+                    derive_seed(rules.seed, row, image_no) if base is None else base + image_no
+                )
+                item = Item(row, line, image_no, prompt, negative, its_seed, tags)
+                self._sink.add(group, item)
+            self.items += count
+
+    def _columns_of(self, values: Values) -> Columns:
+        names = tuple(values)
+        columns = self._columns.get(names)
+        if columns is None:
+            try:
+                columns = Columns(names)
+                self.tag_names.update(tag for tag, _ in columns.tags)
+            except FieldError as error:
+                columns = error
+            self._columns[names] = columns
+        if isinstance(columns, FieldError):
+            raise columns
+        return columns
+
+    def _groups_of(self, columns: Columns, values: Values) -> list[int]:
+        """The group of the row for each step of the sweep."""
+        raw = columns.group_values(values)
+        key: tuple[Any, ...] = (columns, *raw)
+        if self._typed:  # 1, 1.0 and True are equal keys, and not equally right
+            key += tuple(map(type, raw))
+        try:
+            return self._seen[key]
+        except (KeyError, TypeError):  # not seen yet, or a list where a value should be
+            pass
+        row_settings = self._parse_group(columns, raw)
+        rules = self._rules
+        groups = [
+            self._groups.group_of(
+                {**rules.defaults, **row_settings, **combination, **rules.overrides}
+            )
+            for combination in rules.sweep
+        ]
+        self._seen[key] = groups
+        return groups
+
+    def _parse_group(self, columns: Columns, raw: tuple[Any, ...]) -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        errors: list[FieldError] = []
+        for name, value in zip(columns.group_fields, raw, strict=True):
+            if not self._given(value):
+                continue
+            try:
+                settings[name] = self._parse(name, value)
+            except FieldError as error:
+                errors.append(error)
+        if errors:
+            raise _ManyErrors(errors)
+        return settings
+
+    def _texts(self, columns: Columns, values: Values) -> tuple[str, str]:
+        return self._text("prompt", columns, values), self._text("negative_prompt", columns, values)
+
+    def _text(self, name: str, columns: Columns, values: Values) -> str:
+        rules = self._rules
+        override: str | None = rules.overrides.get(name)
+        if override is not None:
+            return override
+        column = columns.by_field.get(name)
+        value = values[column] if column is not None else ABSENT
+        if self._given(value):
+            if type(value) is not str or len(value) > rules.limits.max_prompt_chars:
+                return str(self._parse(name, value))  # raises, or is a subclass of str
+            if "\0" in value:
+                self._parse(name, value)
+            return value
+        default: str | None = rules.defaults.get(name)
+        if default is not None:
+            return default
+        if name == "prompt" and not any("prompt" in step for step in rules.sweep):
+            raise FieldError("prompt", _missing(column, values))
+        return ""
+
+    def _seed_and_count(self, columns: Columns, values: Values) -> tuple[int | None, int]:
+        seed: int | None = self._item_value("seed", columns, values)
+        count: int | None = self._item_value("num_images", columns, values)
+        images = (count or 1) * len(self._rules.sweep)
+        if images > self._rules.limits.max_images_per_row:
+            said = f"the row makes {images:,} images"
+            limit = self._rules.limits.max_images_per_row
+            raise FieldError("num_images", exceeded(said, limit, "max_images_per_row"))
+        return seed, count or 1
+
+    def _item_value(self, name: str, columns: Columns, values: Values) -> Any:
+        if name in self._rules.overrides:
+            return self._rules.overrides[name]
+        column = columns.by_field.get(name)
+        if column is not None and self._given(values[column]):
+            return self._parse(name, values[column])
+        return self._rules.defaults.get(name)
+
+    def _tags(self, columns: Columns, values: Values) -> dict[str, str]:
+        tags = {}
+        for tag, column in columns.tags:
+            value = values[column]
+            if self._given(value):
+                tags[tag] = value if type(value) is str else _tag_text(tag, value)
+        for name in ("image", "mask_image"):
+            self._refuse(name, columns, values)
+        if columns.has_tags_object:
+            self._add_tags_object(tags, values[TAGS])
+        if tags:
+            _check_tags(tags, self._rules.limits)
+        return tags
+
+    def _refuse(self, name: str, columns: Columns, values: Values) -> None:
+        column = columns.by_field.get(name)
+        if column is not None and self._given(values[column]):
+            self._parse(name, values[column])
+
+    def _add_tags_object(self, tags: dict[str, str], value: object) -> None:
+        if value is None or value == "":
+            return
+        if not isinstance(value, dict):
+            raise FieldError(TAGS, "must be an object of names and values")
+        for tag, one in value.items():
+            if one is not None:
+                tags[str(tag)] = one if isinstance(one, str) else _tag_text(str(tag), one)
+        self.tag_names.update(tags)
+
+    def _given(self, value: object) -> bool:
+        return value is not None and (self._typed or value != "")
+
+    def _parse(self, name: str, value: object) -> Any:
+        if not self._typed and isinstance(value, str):
+            value = cell(value)
+        return parse_field(FIELDS[name], value, self._rules.limits)
+
+
+class _ManyErrors(Exception):
+    """Several fields of one row are wrong."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        self.errors = errors
+
+
+def _missing(column: str | None, values: Values) -> str:
+    if column is not None:
+        return "is empty"
+    return f"is missing; the columns are: {', '.join(map(repr, values)) or 'none'}"
+
+
+def _tag_text(tag: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str | Decimal):
+        return str(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    raise FieldError(tag, f"is a tag and must be text or a number, not {type(value).__name__}")
+
+
+def _check_tags(tags: dict[str, str], limits: Limits) -> None:
+    if len(tags) > limits.max_tags:
+        raise FieldError(TAGS, exceeded(f"has {len(tags)} tags", limits.max_tags, "max_tags"))
+    for tag, value in tags.items():
+        if len(value) > limits.max_tag_chars:
+            said = f"is {len(value):,} characters long"
+            raise FieldError(tag, exceeded(said, limits.max_tag_chars, "max_tag_chars"))
+        if "\0" in value or "\0" in tag:
+            raise FieldError(tag, "holds a NUL character")
