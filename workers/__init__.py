@@ -1,0 +1,1 @@
+"""Claims work, renders it, stores the pictures and records them."""

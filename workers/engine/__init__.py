@@ -1,0 +1,1 @@
+"""Turns items into pixels: families, phases, batches, models."""

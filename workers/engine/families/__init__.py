@@ -1,0 +1,1 @@
+"""One adapter per model family: how it encodes, denoises and decodes."""

@@ -1,0 +1,247 @@
+"""Carrying out one claimed task: fetch, render, store, record, and end it properly.
+
+`execute` reads as the sequence. What goes wrong is sorted by whose fault it is: the item's or
+the model's (the attempt fails), nobody's (handed back), or the surroundings' (handed back, and
+raised, so that the process ends).
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from storage.contract.claims import ClaimedTask, Progress
+from storage.contract.errors import (
+    DeviceLost,
+    Interrupted,
+    LeaseLost,
+    LedgerError,
+    ModelUnusable,
+    ObjectError,
+    OutOfMemory,
+)
+from storage.contract.items import Item
+from storage.contract.outcomes import Failure, Reason, exhausted, summary
+from storage.contract.shards import unpack
+from storage.db import profiles, shards, tasks
+from storage.db.engine import Ledger
+from storage.db.images import ImageRow
+from storage.db.tasks import TaskRef
+from storage.ports import ObjectStore
+from workers.engine.batching import Batch, plan
+from workers.engine.ports import Picture, Renderer, Watch
+from workers.heartbeat import Heartbeat
+from workers.output.writer import Destination, Writer, failed_row
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tools:
+    """What a worker works with."""
+
+    ledger: Ledger
+    store: ObjectStore
+    renderer: Renderer
+    heartbeat: Heartbeat
+    worker_id: int
+    device_kind: str
+
+
+@dataclass(kw_only=True, slots=True)
+class _Run:
+    """One task under way."""
+
+    tools: Tools
+    task: ClaimedTask
+    images: int = 0
+    bytes: int = 0
+    seconds: float = 0.0  #: rendering, loading left out
+    clock: Callable[[], float] = field(default=time.monotonic)
+
+    @property
+    def ref(self) -> TaskRef:
+        return TaskRef(self.task.task_id, self.task.lease)
+
+
+def execute(task: ClaimedTask, tools: Tools) -> None:
+    """Carry out `task`; afterwards it has ended, one way or another.
+
+    Raises what makes the process unfit to go on: `ObjectError`, `LedgerError`, `DeviceLost`.
+    """
+    run = _Run(tools=tools, task=task)
+    said = log.bind(task=task.task_id, job=task.job_name, items=task.items)
+    try:
+        items = _fetch(run)
+        if exhausted(task.failures, task.items):
+            _give_up(run, items)
+        else:
+            _render(run, items)
+            _measure(run)
+        said.info("task ended", action="task_ended", images=run.images, seconds=run.seconds)
+    except LeaseLost:
+        said.warning("the lease was lost; others have the items now", action="lease_lost")
+    except Interrupted as stopped:
+        _hand_back(run)
+        said.info("task handed back", action="task_returned", why=stopped.message)
+    except (ObjectError, LedgerError, DeviceLost):
+        with suppress(LedgerError):
+            _hand_back(run)
+        raise
+    except ModelUnusable as error:
+        _fail(run, Reason.MODEL, f"{error.message}{f' ({error.hint})' if error.hint else ''}")
+    except OutOfMemory as error:
+        _fail(run, Reason.OUT_OF_MEMORY, error.message)
+    except Exception as error:
+        said.exception("the attempt failed", action="task_failed")
+        _fail(run, Reason.ERROR, f"{type(error).__name__}: {error}")
+
+
+def _fetch(run: _Run) -> list[Item]:
+    """The task's items, from the shards that hold them."""
+    task, tools = run.task, run.tools
+    with tools.ledger.read() as connection:
+        places = shards.covering(connection, task.job_id, task.first_item, task.stop_item)
+    items: list[Item] = []
+    for first, key in places:
+        held = unpack(tools.store.get(key), key=key)
+        items += held[max(0, task.first_item - first) : task.stop_item - first]
+    return items
+
+
+def _render(run: _Run, items: Sequence[Item]) -> None:
+    """Render, store and record all items, or as many as there is time for."""
+    task, tools = run.task, run.tools
+    batches = plan(
+        items,
+        first_item=task.first_item,
+        group_first_item=task.group_first_item,
+        batch_size=task.spec.batch.denoise,
+    )
+    destination = Destination(
+        store=tools.store, task=task, worker_id=tools.worker_id, now=tools.ledger.now
+    )
+    writer = Writer(destination, lambda rows: _commit(run, rows))
+    try:
+        ended = _render_batches(run, batches, writer)
+        writer.close()
+    except Interrupted:
+        writer.close()  # what is finished is kept
+        raise
+    except BaseException:
+        writer.abandon()
+        raise
+    if ended < len(batches):
+        raise Interrupted(f"stopped after batch {ended} of {len(batches)}")
+
+
+def _render_batches(run: _Run, batches: Sequence[Batch], writer: Writer) -> int:
+    """Pass pictures from the renderer to the writer; how many batches were rendered."""
+    task, tools = run.task, run.tools
+    watch = _Watching(run, len(batches))
+    rendered = tools.renderer.render(
+        task.spec,
+        task.mode,
+        batches,
+        Watch(tell=watch.tell, stop_after_batch=lambda: tools.heartbeat.stop_after_batch),
+    )
+    done = 0
+    for batch, (facts, pictures) in zip(batches, rendered, strict=False):
+        done += 1
+        seconds = watch.lap()
+        run.seconds += seconds
+        items = [batch.slots[place] for place, _ in batch.wanted]
+        writer.put(items, pictures, facts, seconds / len(pictures))
+        watch.restart()
+    return done
+
+
+class _Watching:
+    """Reports progress, and times batches with loading left out."""
+
+    def __init__(self, run: _Run, batches: int) -> None:
+        self._run = run
+        self._batches = batches
+        self._loading = False
+        self._started = run.clock()
+
+    def tell(self, phase: str, batch: int, step: int) -> None:
+        if self._loading and phase != "load":
+            self.restart()
+        self._loading = phase == "load"
+        task = self._run.task
+        progress = Progress(
+            phase=phase,
+            job=task.job_name,
+            task_id=task.task_id,
+            batch=batch,
+            batches=self._batches,
+            step=step,
+            steps=task.spec.num_inference_steps,
+        )
+        self._run.tools.heartbeat.tell(progress)
+
+    def lap(self) -> float:
+        return self._run.clock() - self._started
+
+    def restart(self) -> None:
+        self._started = self._run.clock()
+
+
+def _commit(run: _Run, rows: Sequence[ImageRow]) -> None:
+    ledger = run.tools.ledger
+    now = ledger.now()
+    expires_at = now + run.task.lease_seconds
+    with ledger.write() as connection:
+        tasks.commit(connection, run.ref, rows, expires_at=expires_at, now=now)
+    run.images += len(rows)
+    run.bytes += sum(row.bytes or 0 for row in rows)
+
+
+def _give_up(run: _Run, items: Sequence[Item]) -> None:
+    """Record the items as failed, with all attempts in the detail."""
+    task = run.task
+    destination = Destination(
+        store=run.tools.store, task=task, worker_id=run.tools.worker_id, now=run.tools.ledger.now
+    )
+    reason, detail = task.failures[-1].reason, summary(task.failures)
+    rows = [
+        failed_row(destination, item, Picture(item=number, fault=reason, detail=detail))
+        for number, item in enumerate(items, task.first_item)
+    ]
+    _commit(run, rows)
+
+
+def _measure(run: _Run) -> None:
+    """Add what was measured to the profile."""
+    if not run.images or run.seconds <= 0:
+        return
+    sample = profiles.Sample(
+        profile_key=run.task.spec.profile_key,
+        mode=run.task.mode,
+        device_kind=run.tools.device_kind,
+        images=run.images,
+        seconds=run.seconds,
+        bytes=run.bytes,
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+    with run.tools.ledger.write() as connection:
+        profiles.add(connection, sample, now=run.tools.ledger.now())
+
+
+def _hand_back(run: _Run) -> None:
+    ledger = run.tools.ledger
+    with suppress(LeaseLost), ledger.write() as connection:
+        tasks.hand_back(connection, run.ref, now=ledger.now())
+
+
+def _fail(run: _Run, reason: Reason, detail: str) -> None:
+    ledger = run.tools.ledger
+    failure = Failure(reason=reason, detail=detail, worker_id=run.tools.worker_id, at=ledger.now())
+    with suppress(LeaseLost), ledger.write() as connection:
+        tasks.fail(connection, run.ref, failure)

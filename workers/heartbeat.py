@@ -1,0 +1,100 @@
+"""Saying that the worker lives, renewing its lease by progress, and hearing what users want.
+
+A thread of its own: the renderer holds the main one for minutes. A task that makes no progress
+is not renewed, however alive the process is; so a hang ends with the lease.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+import sqlalchemy as sa
+import structlog
+
+from storage.contract.claims import ClaimedTask, Progress
+from storage.contract.errors import Interrupted, LeaseLost, LedgerUnavailable
+from storage.contract.states import JobState
+from storage.db import tables, tasks, workers
+from storage.db.engine import Ledger
+from storage.db.tasks import TaskRef
+from workers.stopping import Stop
+
+BEAT_SECONDS: Final = 1.0
+
+log = structlog.get_logger()
+
+
+class Heartbeat:
+    """Beats until `stop`; the renderer reports through `tell`."""
+
+    def __init__(self, ledger: Ledger, worker_id: int, stop: Stop) -> None:
+        self._ledger = ledger
+        self._worker_id = worker_id
+        self._stop = stop
+        self._progress = Progress()
+        self._task: ClaimedTask | None = None
+        self._told = 0
+        self._lease_lost = False
+        self._job_stopped = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop beating; returns when the last beat is through."""
+        self._ended.set()
+        self._thread.join()
+
+    def take(self, task: ClaimedTask) -> None:
+        """A task begins."""
+        self._lease_lost = self._job_stopped = False
+        self._task = task
+
+    def release(self) -> None:
+        """The task is over."""
+        self._task = None
+        self._progress = Progress()
+
+    def tell(self, progress: Progress) -> None:
+        """What the renderer does now; raises if the task must be given up at once."""
+        self._progress = progress
+        self._told += 1
+        if self._lease_lost:
+            raise LeaseLost
+        if self._stop.overdue:
+            raise Interrupted(f"stopped within a batch: {self._stop.why}")
+
+    @property
+    def stop_after_batch(self) -> bool:
+        """Whether the task should end at the next border of a batch."""
+        return self._stop.requested or self._job_stopped or self._lease_lost
+
+    def _run(self) -> None:
+        told = 0
+        while not self._ended.wait(BEAT_SECONDS):
+            moved, told = self._told != told, self._told
+            try:
+                self._beat(moved)
+            except LeaseLost:
+                self._lease_lost = True
+            except LedgerUnavailable as error:
+                log.warning("the ledger cannot be reached", action="beat_failed", error=str(error))
+
+    def _beat(self, moved: bool) -> None:
+        task = self._task
+        now = self._ledger.now()
+        with self._ledger.write() as connection:
+            workers.beat(connection, self._worker_id, self._progress, now=now)
+            if task is None:
+                return
+            if moved:
+                ref = TaskRef(task.task_id, task.lease)
+                tasks.renew(connection, ref, expires_at=now + task.lease_seconds)
+            state = connection.execute(
+                sa.select(tables.jobs.c.state).where(tables.jobs.c.id == task.job_id)
+            ).scalar_one()
+        self._job_stopped = state in (JobState.PAUSED, JobState.CANCELLED)

@@ -1,0 +1,1 @@
+"""From pixels to recorded images: encoding, metadata, thumbnails, upload, commit."""

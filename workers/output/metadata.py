@@ -1,0 +1,152 @@
+"""What goes into the picture's file: Automatic1111's text, and our own canonical JSON.
+
+Both are functions of the item and of what decided its pixels: no times, no names of machines.
+So the same picture is the same file, byte for byte, whoever rendered it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+import msgspec
+
+from storage.contract.claims import ClaimedTask, Rendering
+from storage.contract.items import GroupSpec, Item
+from storage.contract.keys import render_key
+from workers.engine.ports import Facts, Picture
+
+PARAMETERS: Final = "parameters"
+"""PNG text chunk that other programs read."""
+
+RENDERMILL: Final = "rendermill"
+"""PNG text chunk with the canonical JSON. Its ``item`` is a manifest row as it stands."""
+
+FORMAT_VERSION: Final = 1
+
+_A1111_SAMPLERS: Final = {
+    "ddim": "DDIM",
+    "plms": "PLMS",
+    "euler": "Euler",
+    "euler_a": "Euler a",
+    "heun": "Heun",
+    "lms": "LMS",
+    "lms_karras": "LMS Karras",
+    "dpm2": "DPM2",
+    "dpm2_karras": "DPM2 Karras",
+    "dpm2_a": "DPM2 a",
+    "dpm2_a_karras": "DPM2 a Karras",
+    "dpm++_2m": "DPM++ 2M",
+    "dpm++_2m_karras": "DPM++ 2M Karras",
+    "dpm++_2m_sde": "DPM++ 2M SDE",
+    "dpm++_2m_sde_karras": "DPM++ 2M SDE Karras",
+    "unipc": "UniPC",
+    "lcm": "LCM",
+}
+
+_AMBIGUOUS: Final = re.compile(r"\r?\n(?=\s*Negative prompt:)")
+
+
+def item_fields(item: Item, spec: GroupSpec) -> dict[str, Any]:
+    """The item as a manifest row: rendering it again needs nothing else."""
+    fields: dict[str, Any] = {
+        "prompt": item.prompt,
+        "negative_prompt": item.negative_prompt,
+        "model": spec.model,
+        "revision": spec.revision,
+        "width": spec.width,
+        "height": spec.height,
+        "num_inference_steps": spec.num_inference_steps,
+        "guidance_scale": spec.guidance_scale,
+        "scheduler": spec.scheduler,
+        "clip_skip": spec.clip_skip,
+        "seed": item.seed,
+        "tags": item.tags,
+    }
+    return {name: value for name, value in fields.items() if value not in (None, {})}
+
+
+def rendering_of(task: ClaimedTask, facts: Facts, picture: Picture) -> Rendering:
+    """How these pixels came to be."""
+    return Rendering(
+        mode=task.mode,
+        dtype=picture.retried_in or facts.dtype,
+        device=facts.device,
+        batch=task.spec.batch.denoise,
+        weights=facts.weights,
+        versions=facts.versions,
+        retried_in=picture.retried_in,
+    )
+
+
+def key_of(item: Item, spec: GroupSpec, rendering: Rendering) -> str:
+    """The render key: all that decides the pixels; the weights by hash, not by name."""
+    fields = item_fields(item, spec)
+    for name in ("model", "revision", "tags"):
+        fields.pop(name, None)
+    return render_key(
+        {
+            **fields,
+            "kind": spec.kind,
+            "batch": msgspec.structs.asdict(spec.batch),
+            "weights": rendering.weights,
+            "dtype": rendering.dtype,
+            "device": rendering.device,
+            "versions": rendering.versions,
+            "steps_down": rendering.steps_down,
+        }
+    )
+
+
+def canonical_json(item: Item, item_number: int, task: ClaimedTask, rendering: Rendering) -> str:
+    """Our own record, in one stable form."""
+    record = {
+        "format": FORMAT_VERSION,
+        "item": item_fields(item, task.spec),
+        "source": {
+            "job": task.job_name,
+            "item": item_number,
+            "row": item.row,
+            "line": item.line,
+            "image_no": item.image_no,
+        },
+        "rendering": msgspec.to_builtins(rendering),
+        "batch": msgspec.structs.asdict(task.spec.batch),
+        "render_key": key_of(item, task.spec, rendering),
+    }
+    return json.dumps(record, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def parameters_text(item: Item, spec: GroupSpec, rendering: Rendering) -> str:
+    """Automatic1111's infotext: prompt, negative prompt, and one last line of settings."""
+    settings = {
+        "Steps": spec.num_inference_steps,
+        "Sampler": _A1111_SAMPLERS.get(spec.scheduler, spec.scheduler),
+        "CFG scale": f"{spec.guidance_scale:g}",
+        "Seed": item.seed,
+        "Size": f"{spec.width}x{spec.height}",
+        "Model hash": rendering.weights[:10],
+        "Model": spec.model,
+        "Clip skip": None if spec.clip_skip is None else spec.clip_skip + 1,
+        "RNG": "CPU",  # readers take a missing one for the GPU's
+        "Version": "rendermill",
+    }
+    lines = [_joined(item.prompt)]
+    if item.negative_prompt:
+        lines.append(f"Negative prompt: {_joined(item.negative_prompt)}")
+    lines.append(", ".join(f"{k}: {_quoted(v)}" for k, v in settings.items() if v is not None))
+    return "\n".join(lines)
+
+
+def _joined(text: str) -> str:
+    """A line of a prompt that starts like the negative prompt would be read as one."""
+    joined = _AMBIGUOUS.sub(" ", text)
+    return " " + joined if joined.lstrip().startswith("Negative prompt:") else joined
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    if not any(mark in text for mark in ",:\n"):
+        return text
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,247 @@
+"""Keeping the worker processes of one machine alive, one or more per device.
+
+The supervisor never loads torch, so nothing a renderer does can take it down. It holds a lock
+per device, sees how each child ends, ends the leases of one that died (with blame: whatever it
+was rendering may have killed it), and starts another. It tells its parent what happens as JSON
+lines on standard output.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+import psutil
+
+from storage.contract.outcomes import Failure, Reason
+from storage.db import tasks, workers
+from storage.db.engine import Ledger
+from storage.home import LOCKS, LOGS
+from workers.settings import EXIT_SURROUNDINGS
+from workers.stopping import Stop
+
+LOOK_SECONDS: Final = 0.1
+KILL_MARGIN_SECONDS: Final = 10.0
+EARLY_DEATHS: Final = 3
+"""Deaths in a row before the first heartbeat after which starting again is pointless."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the supervisor tells its parent."""
+
+    event: str  #: started, waiting, died, failed, ended
+    device: str = ""
+    slot: int = 0
+    pid: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where one worker process runs, and how it is started."""
+
+    device: str
+    slot: int
+    command: Sequence[str]
+    environment: dict[str, str]
+
+
+@dataclass(kw_only=True, slots=True)
+class _Child:
+    place: Place
+    process: subprocess.Popen[bytes]
+    started_at: float  #: as the system knows it: with the pid, it names the process
+    log: Path
+
+
+@dataclass(kw_only=True)
+class Supervisor:
+    """Runs `places` until every child has ended by itself, or `stop`."""
+
+    places: Sequence[Place]
+    home: Path
+    ledger: Ledger
+    stop: Stop
+    grace: float
+    tell: Callable[[Event], None]
+    _children: list[_Child] = field(default_factory=list)
+    _early_deaths: dict[int, int] = field(default_factory=dict)
+    _locks: dict[str, IO[str]] = field(default_factory=dict)
+
+    def run(self) -> bool:
+        """Supervise; whether all went well."""
+        if not self._lock_devices():
+            return True
+        for place in self.places:
+            self._start(place)
+        well = True
+        while self._children and not self.stop.requested:
+            well &= self._look()
+            if not well:
+                break
+            self.stop.wait(LOOK_SECONDS)
+        self._end_children()
+        return well
+
+    def _lock_devices(self) -> bool:
+        """Take the lock of every device, waiting for others; False if told to stop meanwhile."""
+        folder = self.home / LOCKS
+        folder.mkdir(parents=True, exist_ok=True)
+        for device in dict.fromkeys(place.device for place in self.places):
+            file = open(folder / f"{device.replace(':', '-')}.lock", "a+")  # noqa: SIM115
+            self._locks[device] = file
+            told = False
+            while not _try_lock(file):
+                if not told:
+                    self.tell(Event(event="waiting", device=device, message=_holder(file)))
+                    told = True
+                if self.stop.wait(0.5):
+                    return False
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+        return True
+
+    def _start(self, place: Place) -> None:
+        logs = self.home / LOGS
+        logs.mkdir(parents=True, exist_ok=True)
+        log = logs / f"worker-{place.device.replace(':', '-')}-{place.slot}.log"
+        with open(log, "ab") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                place.command,
+                stdin=subprocess.PIPE,  # its end tells the child that we are gone
+                stdout=output,
+                stderr=output,
+                env=place.environment,
+                # The child holds the device's lock too, so it lasts while any of us lives.
+                pass_fds=[self._locks[place.device].fileno()],
+            )
+        started_at = psutil.Process(process.pid).create_time()
+        self._children.append(_Child(place=place, process=process, started_at=started_at, log=log))
+        self.tell(Event(event="started", device=place.device, slot=place.slot, pid=process.pid))
+
+    def _look(self) -> bool:
+        """Deal with children that ended; False if it makes no sense to go on."""
+        for child in [c for c in self._children if c.process.poll() is not None]:
+            self._children.remove(child)
+            code = child.process.returncode
+            if code == 0:
+                continue
+            worked = self._bury(child)
+            message = f"{_how(code)}; see {child.log}"
+            event = Event(
+                event="died",
+                device=child.place.device,
+                slot=child.place.slot,
+                pid=child.process.pid,
+                message=message,
+            )
+            if code == EXIT_SURROUNDINGS:
+                said = _last_words(child.log)
+                self.tell(msgspec.structs.replace(event, event="failed", message=said))
+                return False
+            self.tell(event)
+            if not worked and self._gives_up(child, message):
+                return False
+            self._start(child.place)
+        return True
+
+    def _gives_up(self, child: _Child, message: str) -> bool:
+        place = id(child.place)
+        self._early_deaths[place] = self._early_deaths.get(place, 0) + 1
+        if self._early_deaths[place] < EARLY_DEATHS:
+            time.sleep(0.5)  # a system short of memory for a moment, say
+            return False
+        said = _last_words(child.log) or message
+        self.tell(Event(event="failed", device=child.place.device, message=said))
+        return True
+
+    def _bury(self, child: _Child) -> bool:
+        """End the dead worker's leases, with blame; whether it had claimed anything."""
+        code = child.process.returncode
+        with self.ledger.write() as connection:
+            now = self.ledger.now()
+            worker = workers.find_process(
+                connection,
+                host=os.uname().nodename,
+                pid=child.process.pid,
+                process_started_at=child.started_at,
+            )
+            if worker is None:
+                return False
+            held = tasks.leased_by(connection, worker.id)
+            failure = Failure(reason=Reason.CRASHED, detail=_how(code), worker_id=worker.id, at=now)
+            for ref in held:
+                tasks.lapse(connection, ref, now=now, failure=failure)
+            if worker.state != "gone":
+                workers.leave(connection, worker.id, now=now, detail=_how(code))
+            return bool(held)
+
+    def _end_children(self) -> None:
+        """Ask all to drain, give them the grace, then kill what is left."""
+        quick = self.stop.overdue
+        for child in self._children:
+            child.process.send_signal(signal.SIGQUIT if quick else signal.SIGTERM)
+        deadline = time.monotonic() + (0 if quick else self.grace) + KILL_MARGIN_SECONDS
+        for child in self._children:
+            try:
+                child.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+                self._bury(child)
+
+
+def worker_command(*options: str) -> list[str]:
+    """The command that runs one worker process of this installation."""
+    return [sys.executable, "-m", "workers", "run", *options]
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """The environment of a worker: quiet libraries, no remote code, no surplus threads."""
+    return os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DIFFUSERS_VERBOSITY": "error",
+        "DIFFUSERS_DISABLE_REMOTE_CODE": "true",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+def _try_lock(file: IO[Any]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    return f"another rendermill (process {file.read().strip() or 'unknown'}) uses it"
+
+
+def _how(code: int) -> str:
+    """How a process ended, in words."""
+    if code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}"
+    return f"its process ended with exit code {code}"
+
+
+def _last_words(log: Path) -> str:
+    """The last line a child wrote that is not blank."""
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - 8192))
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
