@@ -1,0 +1,1 @@
+"""The command line: one skin on the use cases. Loads no torch."""

@@ -1,0 +1,116 @@
+"""What all commands share: printing for people and for programs, and common options."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from scheduler.settings import DEFAULT_HOME
+from storage.contract.items import GroupSpec
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+HomeOption = Annotated[
+    Path,
+    typer.Option(
+        "--home",
+        envvar="RENDERMILL_HOME",
+        help="Folder with the catalog and the pictures.",
+        show_default=str(DEFAULT_HOME),
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Rows to show.")]
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    encoded = msgspec.json.encode(value)
+    sys.stdout.write(msgspec.json.format(encoded, indent=2).decode() + "\n")
+
+
+def table(*columns: str, right: Sequence[str] = (), wide: str | None = None) -> Table:
+    """An empty table; `right` are columns of numbers, `wide` the one that may be cut."""
+    made = Table(box=None, pad_edge=False, header_style="bold", expand=wide is not None)
+    for column in columns:
+        made.add_column(
+            column,
+            justify="right" if column in right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=12 if column == wide else None,
+            ratio=1 if column == wide else None,
+        )
+    return made
+
+
+def facts(pairs: Sequence[tuple[str, object]]) -> Table:
+    """Names and values, two columns; pairs without a value are left out."""
+    made = Table.grid(padding=(0, 2))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        if value not in (None, ""):
+            made.add_row(name, str(value))
+    return made
+
+
+def duration(seconds: float) -> str:
+    """``1 h 05 m``, ``2 m 08 s``, ``41 s``, ``0.4 s``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02d} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} m"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def size(count: float) -> str:
+    """Bytes in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def moment(at: float | None) -> str:
+    """Local date and time."""
+    return "" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def one_line(text: str) -> str:
+    """Text without line ends, for a table."""
+    return " ".join(text.split())
+
+
+def short_model(model: str) -> str:
+    """A model's name for a table: folders by their last part."""
+    return escaped(f".../{Path(model).name}" if model.startswith("/") else model)
+
+
+def settings(spec: GroupSpec) -> str:
+    """What a group's images have in common, for a table."""
+    sampler = spec.scheduler.removesuffix("Scheduler")
+    return (
+        f"{spec.width}x{spec.height}, {spec.num_inference_steps} steps,"
+        f" cfg {spec.guidance_scale:g}, {sampler}"
+    )
+
+
+def escaped(text: str) -> str:
+    """Text that Rich must not take for markup."""
+    return text.replace("[", "\\[")

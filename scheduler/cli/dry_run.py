@@ -1,0 +1,136 @@
+"""``rendermill render --dry-run``: what would be made, what it needs, how long it may take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scheduler import estimate
+from scheduler.cli.console import (
+    duration,
+    escaped,
+    facts,
+    out,
+    print_json,
+    settings,
+    short_model,
+    size,
+    table,
+)
+from scheduler.service import processes
+from scheduler.service.home import open_home
+from scheduler.service.local import RunOptions
+from scheduler.service.prepare import Prepared
+from storage.contract.capability import Capability
+from storage.contract.items import GroupSpec
+from storage.db import profiles
+from storage.db.jobs import NewGroup
+from storage.db.profiles import Profile
+from storage.home import CATALOG
+
+SHOWN_GROUPS = 40
+
+
+class GroupEstimate(msgspec.Struct, frozen=True, kw_only=True):
+    """One group of what would be made."""
+
+    spec: GroupSpec
+    images: int
+    memory_bytes: int
+    seconds: float
+    bytes: int
+    measured: bool
+
+
+def show(work: Prepared, home: Path, options: RunOptions, *, as_json: bool) -> None:
+    """Print the estimate; nothing is written."""
+    cores = processes.cores()
+    groups = [_estimate(group, home, options, cores) for group in work.groups]
+    total: dict[str, Any] = {
+        "rows": work.rows,
+        "images": work.items,
+        "groups": len(groups),
+        "rejected_rows": work.problems.rejected_rows,
+        "tags": list(work.tag_names),
+        "seconds": sum(group.seconds for group in groups),
+        "bytes": sum(group.bytes for group in groups),
+        "measured": all(group.measured for group in groups),
+    }
+    if as_json:
+        print_json({"total": total, "groups": groups})
+        return
+    listing = table(
+        "model",
+        "settings",
+        "images",
+        "batch",
+        "memory",
+        "time",
+        right=("images", "batch", "memory", "time"),
+        wide="settings",
+    )
+    for group in groups[:SHOWN_GROUPS]:
+        listing.add_row(
+            short_model(group.spec.model),
+            settings(group.spec),
+            f"{group.images:,}",
+            str(group.spec.batch.denoise),
+            size(group.memory_bytes),
+            duration(group.seconds),
+        )
+    out.print(listing)
+    if len(groups) > SHOWN_GROUPS:
+        out.print(f"... and {len(groups) - SHOWN_GROUPS:,} more groups")
+    how = "measured on this machine" if total["measured"] else "a guess: not measured here yet"
+    out.print()
+    out.print(
+        facts(
+            [
+                ("rows", f"{work.rows:,}"),
+                ("rejected", f"{work.problems.rejected_rows:,}" * bool(work.problems.total)),
+                ("images", f"{work.items:,}"),
+                ("tags", escaped(", ".join(work.tag_names))),
+                ("time", f"about {duration(total['seconds'])} ({how})"),
+                ("space", f"about {size(total['bytes'])}"),
+                ("note", "; ".join(work.notes)),
+                ("written", "nothing (dry run)"),
+            ]
+        )
+    )
+
+
+def _estimate(group: NewGroup, home: Path, options: RunOptions, cores: int) -> GroupEstimate:
+    spec, needs = group.spec, group.requirements
+    images = group.stop_item - group.first_item
+    on_cpu = "cpu" in options.devices
+    threads = options.threads or estimate.cpu_threads(spec, cores)
+    workers = options.processes or max(1, cores // threads) if on_cpu else len(options.devices)
+    device = Capability(
+        device=options.devices[0],
+        kind=f"cpu/{threads}" if on_cpu else "gpu",
+        name="",
+        vram_bytes=0 if on_cpu else 1,
+        ram_bytes=0,
+        threads=threads,
+    )
+    measured = _measured(home, device.kind).get(spec.profile_key)
+    each = measured.seconds_per_image if measured else estimate.seconds_per_image(needs, device)
+    file_bytes = measured.bytes_per_image if measured else estimate.image_bytes(spec)
+    need = needs.smallest(on_cpu=on_cpu)
+    return GroupEstimate(
+        spec=spec,
+        images=images,
+        memory_bytes=need.memory_bytes if need else 0,
+        seconds=each * images / workers,
+        bytes=round(file_bytes * images),
+        measured=measured is not None,
+    )
+
+
+def _measured(home: Path, device_kind: str) -> dict[str, Profile]:
+    if not (home / CATALOG).exists():
+        return {}
+    with open_home(home) as opened, opened.ledger.read() as connection:
+        return profiles.of_device(connection, device_kind)

@@ -1,0 +1,68 @@
+"""The program `rendermill`: its commands, and how errors leave it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from scheduler.cli import reading, rendering, sheet
+from scheduler.cli.console import err, escaped, out
+from storage.contract.errors import RendermillError
+
+app = typer.Typer(
+    name="rendermill",
+    help="Batch rendering for text-to-image diffusion: from a manifest of prompts to pictures"
+    " and a catalog.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("render")(rendering.render)
+app.command("resume")(rendering.resume)
+app.command("jobs")(reading.jobs_command)
+app.command("job")(reading.job_command)
+app.command("images")(reading.images_command)
+app.command("image")(reading.image_command)
+app.command("contact-sheet")(sheet.contact_sheet_command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        out.print(f"rendermill {version('rendermill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def main() -> None:
+    """Run the command line; errors become one message and an exit code."""
+    signal.signal(signal.SIGINT, _interrupted)
+    try:
+        app()
+    except RendermillError as error:
+        err.print(f"[red]error:[/] {escaped(error.message)}", soft_wrap=True)
+        if error.hint:
+            err.print(f"[dim]→ {escaped(error.hint)}[/]", soft_wrap=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _interrupted(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(130)

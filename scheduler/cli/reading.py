@@ -1,0 +1,276 @@
+"""``rendermill jobs``, ``job``, ``images`` and ``image``: reading the catalog."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from scheduler.cli.console import (
+    HomeOption,
+    JsonOption,
+    LimitOption,
+    duration,
+    escaped,
+    facts,
+    moment,
+    one_line,
+    out,
+    print_json,
+    settings,
+    short_model,
+    table,
+)
+from scheduler.service.home import Home, open_home
+from scheduler.service.options import pairs
+from scheduler.settings import DEFAULT_HOME
+from storage.contract.errors import InputError
+from storage.contract.keys import image_id, parse_image_id
+from storage.contract.outcomes import Outcome
+from storage.contract.states import JobState
+from storage.db import groups, images, jobs, workers
+from storage.db.images import ImageFilter, ImageRow
+from storage.db.jobs import Job
+
+SHOWN_GROUPS = 20
+
+
+def jobs_command(
+    limit: LimitOption = 20,
+    before: Annotated[int | None, typer.Option(help="Go on after the job of this number.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, the newest first."""
+    with open_home(home) as opened, opened.ledger.read() as connection:
+        found = list(jobs.newest(connection, limit=limit, before=before))
+        busy = {worker.progress.job for worker in workers.present(connection)}
+    if as_json:
+        print_json([_job_fields(job, busy) for job in found])
+        return
+    listing = table(
+        "no",
+        "job",
+        "state",
+        "images",
+        "failed",
+        "submitted",
+        "manifest",
+        right=("no", "images", "failed"),
+        wide="manifest",
+    )
+    for job in found:
+        listing.add_row(
+            str(job.id),
+            job.name,
+            _state(job, busy),
+            f"{job.done:,}/{job.item_count:,}",
+            f"{job.failed:,}" if job.failed else "",
+            moment(job.created_at),
+            escaped(job.manifest),
+        )
+    out.print(listing if found else "No jobs yet.")
+
+
+def job_command(
+    job: Annotated[str, typer.Argument(help="The job's name or number.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one job: its state, its groups, what failed."""
+    with open_home(home) as opened:
+        with opened.ledger.read() as connection:
+            found = jobs.find(connection, job)
+            busy = {worker.progress.job for worker in workers.present(connection)}
+            its_groups = list(groups.of_job(connection, found.id, limit=SHOWN_GROUPS + 1))
+            reasons = images.failure_counts(connection, found.id)
+            truncated = images.truncated_count(connection, found.id)
+        if as_json:
+            extra = {"failures": reasons, "truncated_prompts": truncated, "groups": its_groups}
+            print_json(_job_fields(found, busy) | extra)
+            return
+        _print_job(opened, found, busy, reasons, truncated)
+    _print_groups(its_groups)
+
+
+def images_command(
+    job: Annotated[str | None, typer.Option(help="Of this job.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="With this tag; repeatable.")
+    ] = None,
+    contains: Annotated[str | None, typer.Option(help="With this in the prompt.")] = None,
+    seed: Annotated[int | None, typer.Option(help="With this seed.")] = None,
+    model: Annotated[str | None, typer.Option(help="Of this model.")] = None,
+    row: Annotated[int | None, typer.Option(help="Of this manifest row, from 0.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only items that failed.")] = False,
+    truncated: Annotated[
+        bool, typer.Option("--truncated", help="Only prompts too long for the text encoder.")
+    ] = False,
+    limit: LimitOption = 50,
+    after: Annotated[str | None, typer.Option(help="Go on after this image.")] = None,
+    paths: Annotated[bool, typer.Option("--paths", help="Print files only, one a line.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Search the catalog."""
+    with open_home(home) as opened:
+        with opened.ledger.read() as connection:
+            wanted = ImageFilter(
+                job_id=jobs.find(connection, job).id if job else None,
+                outcome=Outcome.FAILED if failed else None,
+                tags=tuple(pairs(tag or [], "--tag").items()),
+                contains=contains,
+                seed=seed,
+                model=model,
+                row=row,
+                truncated=truncated,
+            )
+            start = _place(opened, after)
+            found = list(images.page(connection, wanted, limit=limit + 1, after=start))
+        more = len(found) > limit
+        found = found[:limit]
+        _print_images(opened, found, more=more, paths=paths, as_json=as_json)
+
+
+def image_command(
+    image: Annotated[str, typer.Argument(help="JOB/ITEM, as listed by rendermill images.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one image: its file, its settings, how it came to be."""
+    job, item = _parsed_id(image)
+    with open_home(home) as opened, opened.ledger.read() as connection:
+        row = images.get(connection, job, item)
+        fields = _image_fields(opened, job, row)
+    if as_json:
+        print_json(fields)
+        return
+    rendering = fields.pop("rendering") or {}
+    shown = [(name, _plain(value)) for name, value in fields.items()]
+    shown += [(name, _plain(value)) for name, value in rendering.items()]
+    out.print(facts(shown))
+
+
+def _place(home: Home, after: str | None) -> tuple[int, int] | None:
+    if after is None:
+        return None
+    job, item = _parsed_id(after)
+    with home.ledger.read() as connection:
+        return jobs.find(connection, job).id, item
+
+
+def _parsed_id(text: str) -> tuple[str, int]:
+    try:
+        return parse_image_id(text)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _state(job: Job, busy: set[str | None]) -> str:
+    """The state in words: an open job without workers waits to be resumed."""
+    if job.state == JobState.OPEN:
+        return "rendering" if job.name in busy else "interrupted"
+    return job.state
+
+
+def _job_fields(job: Job, busy: set[str | None]) -> dict[str, Any]:
+    return msgspec.structs.asdict(job) | {"shown_state": _state(job, busy)}
+
+
+def _print_job(
+    home: Home, job: Job, busy: set[str | None], reasons: dict[str, int], truncated: int
+) -> None:
+    failures = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    took = job.finished_at - job.created_at if job.finished_at else None
+    out.print(
+        facts(
+            [
+                ("job", f"{job.name} (number {job.id})"),
+                ("state", _state(job, busy)),
+                ("images", f"{job.done:,} of {job.item_count:,}"),
+                ("failed", f"{job.failed:,}: {failures}" if job.failed else None),
+                ("rejected rows", f"{job.rejected:,}" if job.rejected else None),
+                ("long prompts", f"{truncated:,} (see images --truncated)" if truncated else None),
+                ("submitted", moment(job.created_at)),
+                (
+                    "finished",
+                    f"{moment(job.finished_at)}, after {duration(took)}" if took else None,
+                ),
+                ("manifest", escaped(job.manifest)),
+                ("pictures", home.store.locate(f"renders/{job.name}")),
+            ]
+        )
+    )
+    out.print()
+
+
+def _print_groups(found: list[groups.GroupView]) -> None:
+    listing = table(
+        "model",
+        "settings",
+        "batch",
+        "done",
+        "failed",
+        "leased",
+        "left",
+        right=("batch", "done", "failed", "leased", "left"),
+        wide="settings",
+    )
+    for group in found[:SHOWN_GROUPS]:
+        listing.add_row(
+            short_model(group.spec.model),
+            settings(group.spec),
+            str(group.spec.batch.denoise),
+            *(f"{count:,}" for count in (group.done, group.failed, group.leased, group.claimable)),
+        )
+    out.print(listing)
+    if len(found) > SHOWN_GROUPS:
+        out.print("... and more groups; see --json")
+
+
+def _print_images(
+    home: Home, found: list[tuple[str, ImageRow]], *, more: bool, paths: bool, as_json: bool
+) -> None:
+    last = image_id(found[-1][0], found[-1][1].item) if found and more else None
+    if as_json:
+        print_json({"images": [_image_fields(home, *one) for one in found], "next": last})
+        return
+    if paths:
+        for _, row in found:
+            if row.object_key:
+                out.print(home.store.locate(row.object_key), soft_wrap=True, markup=False)
+        return
+    listing = table(
+        "image", "seed", "size", "model", "outcome", "prompt", right=("seed",), wide="prompt"
+    )
+    for job, row in found:
+        listing.add_row(
+            image_id(job, row.item),
+            str(row.seed),
+            f"{row.width}x{row.height}",
+            short_model(row.model),
+            row.outcome if row.reason is None else f"[red]{row.reason}[/]",
+            escaped(one_line(row.prompt)),
+        )
+    out.print(listing if found else "No images match.")
+    if last:
+        out.print(f"[dim]More: add --after {last}[/]")
+
+
+def _image_fields(home: Home, job: str, row: ImageRow) -> dict[str, Any]:
+    """An image for people and programs: JSON columns opened, its place on disk added."""
+    fields: dict[str, Any] = {"image": image_id(job, row.item), "job": job}
+    fields |= msgspec.structs.asdict(row)
+    fields["tags"] = msgspec.json.decode(row.tags)
+    fields["rendering"] = msgspec.json.decode(row.rendering) if row.rendering else None
+    fields["file"] = home.store.locate(row.object_key) if row.object_key else None
+    for internal in ("job_id", "group_id", "task_id"):
+        del fields[internal]
+    return fields
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={one}" for name, one in value.items())
+    return "" if value is None else escaped(str(value))

@@ -1,0 +1,1 @@
+"""What must happen again and again while jobs are open. One module each."""

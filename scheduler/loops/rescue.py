@@ -1,0 +1,73 @@
+"""Ending leases that have run out, and those of workers that are known to be gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+
+from storage.contract.errors import LeaseLost, StaleTransition
+from storage.contract.outcomes import Failure, Reason
+from storage.db import tasks, workers
+from storage.db.engine import Ledger
+
+SILENT_SECONDS: Final = 60.0
+"""A worker beats once a second; one not heard from for this long is taken for gone."""
+
+IsAlive = Callable[[workers.Worker], bool | None]
+"""Whether a worker's process lives; None if that cannot be known from here."""
+
+
+class Rescued(msgspec.Struct, frozen=True, kw_only=True):
+    """What one pass of the rescue did."""
+
+    tasks: int = 0
+    items: int = 0
+    workers: int = 0
+
+
+def rescue(ledger: Ledger, *, is_alive: IsAlive) -> Rescued:
+    """One pass: items of lapsed leases go back to their groups; gone workers are signed off."""
+    with ledger.read() as connection:
+        now = ledger.now()
+        gone = [one for one in workers.present(connection) if _gone(one, is_alive, now)]
+        overdue = tasks.expired(connection, now=now)
+    if not gone and not overdue:
+        return Rescued()
+    with ledger.write() as connection:
+        ended = items = 0
+        for worker in gone:
+            why = f"the process of {worker.name} is gone"
+            for ref in tasks.leased_by(connection, worker.id):
+                items += _lapse(connection, ref, worker.id, why, now)
+                ended += 1
+            _sign_off(connection, worker.id, why, now)
+        for ref, worker_id in overdue:
+            items += _lapse(connection, ref, worker_id, "the lease ran out", now)
+            ended += 1
+    return Rescued(tasks=ended, items=items, workers=len(gone))
+
+
+def _gone(worker: workers.Worker, is_alive: IsAlive, now: float) -> bool:
+    alive = is_alive(worker)
+    if alive is None:
+        return now - worker.seen_at > SILENT_SECONDS
+    return not alive
+
+
+def _lapse(
+    connection: sa.Connection, ref: tasks.TaskRef, worker_id: int, why: str, now: float
+) -> int:
+    failure = Failure(reason=Reason.LAPSED, detail=why, worker_id=worker_id, at=now)
+    try:
+        return tasks.lapse(connection, ref, now=now, failure=failure)
+    except LeaseLost:
+        return 0  # it ended by itself between the look and the lock
+
+
+def _sign_off(connection: sa.Connection, worker_id: int, why: str, now: float) -> None:
+    with suppress(StaleTransition):  # it signed off by itself
+        workers.leave(connection, worker_id, now=now, detail=why)

@@ -1,0 +1,237 @@
+"""Rendering a job on this machine: starting worker processes, watching them, ending them.
+
+The scheduler may not import the workers; it starts their supervisor as a process of its own,
+one per device, and reads JSON lines from it.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import IO, Final
+
+import msgspec
+import psutil
+
+from scheduler import estimate
+from scheduler.loops.rescue import rescue
+from scheduler.service import processes
+from scheduler.service.home import Home
+from storage.contract.states import WorkerState
+from storage.db import groups, jobs, workers
+from storage.db.groups import GroupView
+from storage.db.jobs import Job
+from storage.db.workers import Worker
+
+RATE_WINDOW_SECONDS: Final = 30.0
+END_SECONDS: Final = 15.0
+RESCUE_SECONDS: Final = 2.0
+GROUPS_LOOKED_AT: Final = 1000
+
+
+class DevicePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How many worker processes a device gets, and with how many CPU threads each."""
+
+    device: str
+    processes: int = 1
+    threads: int = 1
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How to render on this machine."""
+
+    devices: tuple[str, ...] = ()  #: empty: all that are worth it
+    processes: int | None = None  #: worker processes on the CPU; None: by cores and memory
+    threads: int | None = None  #: CPU threads each; None: by the size of the images
+    grace: float = 30.0
+    renderer: str = "diffusers"
+    fake_seconds: float = 0.0
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run stands."""
+
+    job: Job
+    workers: tuple[Worker, ...]
+    images_per_second: float | None
+    seconds_left: float | None
+    waiting: str | None = None  #: why nothing is rendered yet
+    running: bool
+    failure: str | None = None  #: what ended the workers before the job was done
+
+
+class _Told(msgspec.Struct, kw_only=True):
+    """A line from a supervisor."""
+
+    event: str
+    device: str = ""
+    slot: int = 0
+    pid: int = 0
+    message: str = ""
+
+
+def plan(job_groups: list[GroupView], options: RunOptions) -> list[DevicePlan]:
+    """Which worker processes to start for these groups."""
+    plans = []
+    for device in options.devices or processes.devices():
+        if device != "cpu":
+            plans.append(DevicePlan(device=device, threads=1))
+            continue
+        plans.append(_cpu_plan(job_groups, options))
+    return plans
+
+
+def _cpu_plan(job_groups: list[GroupView], options: RunOptions) -> DevicePlan:
+    cores = processes.cores()
+    threads = options.threads or max(
+        (estimate.cpu_threads(group.spec, cores) for group in job_groups), default=1
+    )
+    if options.processes is not None:
+        return DevicePlan(device="cpu", processes=options.processes, threads=threads)
+    free = psutil.virtual_memory().available
+    count = min(
+        (estimate.cpu_workers(group.requirements, threads, cores, free) for group in job_groups),
+        default=1,
+    )
+    batches = sum(
+        -(
+            -(group.stop_item - group.first_item - group.done - group.failed)
+            // group.spec.batch.denoise
+        )
+        for group in job_groups
+    )
+    return DevicePlan(device="cpu", processes=max(1, min(count, batches)), threads=threads)
+
+
+class LocalRun:
+    """One job being rendered by worker processes of this machine."""
+
+    def __init__(self, home: Home, job: Job, options: RunOptions) -> None:
+        self._home = home
+        self._job_id = job.id
+        self._options = options
+        self._supervisors: list[subprocess.Popen[bytes]] = []
+        self._told: queue.SimpleQueue[_Told] = queue.SimpleQueue()
+        self._readers: list[threading.Thread] = []
+        self._pids: set[int] = set()
+        self._waiting: str | None = None
+        self._failure: str | None = None
+        self._rescue_at = 0.0
+        self._done: deque[tuple[float, int]] = deque()
+
+    def start(self) -> list[DevicePlan]:
+        """Free what dead workers left, and start new ones."""
+        rescue(self._home.ledger, is_alive=processes.is_alive)
+        with self._home.ledger.read() as connection:
+            found = list(groups.of_job(connection, self._job_id, limit=GROUPS_LOOKED_AT))
+        plans = plan(found, self._options)
+        for one in plans:
+            self._start(one)
+        return plans
+
+    def interrupt(self, *, at_once: bool = False) -> None:
+        """Ask the workers to finish their batch and hand back the rest, or to stop now."""
+        for process in self._supervisors:
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGQUIT if at_once else signal.SIGTERM)
+
+    def look(self) -> Snapshot:
+        """How the run stands now; also what must be done from time to time."""
+        self._hear()
+        if time.monotonic() >= self._rescue_at:
+            rescue(self._home.ledger, is_alive=processes.is_alive)
+            self._rescue_at = time.monotonic() + RESCUE_SECONDS
+        with self._home.ledger.read() as connection:
+            job = jobs.get(connection, self._job_id)
+            present = tuple(
+                worker
+                for worker in workers.present(connection)
+                if worker.pid in self._pids and worker.state != WorkerState.GONE
+            )
+        rate = self._rate(job)
+        return Snapshot(
+            job=job,
+            workers=present,
+            images_per_second=rate,
+            seconds_left=job.remaining / rate if rate else None,
+            waiting=self._waiting,
+            running=any(process.poll() is None for process in self._supervisors),
+            failure=self._failure,
+        )
+
+    def close(self) -> None:
+        """End everything that was started; safe to repeat."""
+        for process in self._supervisors:
+            if process.stdin is not None:
+                process.stdin.close()  # tells the supervisor to drain
+        for process in self._supervisors:
+            try:
+                process.wait(self._options.grace + END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for reader in self._readers:
+            reader.join()
+        self._hear()
+
+    def _start(self, one: DevicePlan) -> None:
+        options = self._options
+        command = [sys.executable, "-m", "workers", "supervise"]
+        for name, value in (
+            ("--home", self._home.path.resolve()),
+            ("--job", self._job_id),
+            ("--device", one.device),
+            ("--processes", one.processes),
+            ("--threads", one.threads),
+            ("--grace", options.grace),
+            ("--renderer", options.renderer),
+            ("--fake-seconds", options.fake_seconds),
+        ):
+            command += [name, str(value)]
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # A terminal's Ctrl-C must reach us alone: we decide what it means.
+            start_new_session=True,
+        )
+        self._supervisors.append(process)
+        reader = threading.Thread(target=self._listen, args=(process.stdout,), daemon=True)
+        reader.start()
+        self._readers.append(reader)
+
+    def _listen(self, lines: IO[bytes]) -> None:
+        for line in lines:
+            with suppress(msgspec.DecodeError):
+                self._told.put(msgspec.json.decode(line, type=_Told))
+
+    def _hear(self) -> None:
+        while not self._told.empty():
+            told = self._told.get()
+            match told.event:
+                case "started":
+                    self._pids.add(told.pid)
+                    self._waiting = None
+                case "waiting":
+                    self._waiting = f"{told.device}: {told.message}"
+                case "failed":
+                    self._failure = told.message
+
+    def _rate(self, job: Job) -> float | None:
+        """Images per second over the last half minute."""
+        now = time.monotonic()
+        ended = job.done + job.failed
+        if not self._done or self._done[-1][1] != ended:
+            self._done.append((now, ended))
+        while len(self._done) > 2 and self._done[1][0] < now - RATE_WINDOW_SECONDS:
+            self._done.popleft()
+        (since, then) = self._done[0]
+        if ended == then or now - since < 1:
+            return None
+        return (ended - then) / (now - since)

@@ -1,0 +1,93 @@
+"""What a user says beside the manifest, and what becomes the rules for all rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from scheduler.manifest.expansion import Rules
+from scheduler.manifest.fields import cell, field_named, parse_field
+from scheduler.manifest.jobfile import JobFile
+from scheduler.manifest.limits import Limits
+from scheduler.manifest.problems import FieldError
+from scheduler.manifest.sweep import combinations
+from storage.contract.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubmitOptions:
+    """What a user says beside the manifest."""
+
+    manifest: str  #: a path, or "-" for standard input
+    format: str | None = None
+    name: str | None = None
+    model: str = "starter"  #: for rows that name none
+    dtype: str = "auto"
+    seed: int | None = None
+    priority: int | None = None
+    defaults: Mapping[str, str] = field(default_factory=dict)  #: for rows that say nothing
+    overrides: Mapping[str, str] = field(default_factory=dict)  #: whatever rows say
+    skip_invalid: bool = False
+    on_cpu: bool = True  #: batches are sized for a fleet without GPUs
+
+
+def rules_of(options: SubmitOptions, job: JobFile, limits: Limits) -> Rules:
+    """Options and job file as one; raises `FieldError` with the place as its field."""
+    rules = Rules(
+        defaults=_parsed("defaults.", job.defaults, limits)
+        | _parsed("--default ", _cells(options.defaults), limits),
+        overrides=_parsed("--set ", _cells(options.overrides), limits),
+        sweep=combinations(job.sweep, limits),
+        seed=(job.seed or 0) if options.seed is None else options.seed,
+        limits=limits,
+    )
+    swept = {name for step in rules.sweep for name in step}
+    both = sorted(swept & rules.overrides.keys())
+    if both:
+        raise FieldError(f"--set {both[0]}", "the job file sweeps it; remove one of the two")
+    return rules
+
+
+def canonical_settings(options: SubmitOptions, rules: Rules) -> str:
+    """All that decides the items beside the manifest, as canonical JSON."""
+    settings = {
+        "seed": rules.seed,
+        "model": options.model,
+        "dtype": options.dtype,
+        "defaults": dict(rules.defaults),
+        "overrides": dict(rules.overrides),
+        "sweep": [dict(step) for step in rules.sweep],
+        "skip_invalid": options.skip_invalid,
+    }
+    return json.dumps(settings, sort_keys=True, ensure_ascii=False)
+
+
+def pairs(texts: list[str], option: str) -> dict[str, str]:
+    """``["steps=8"]`` as a mapping; `InputError` for one without a sign of equality."""
+    found = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip():
+            raise InputError(f"{option} {text}: must be FIELD=VALUE, such as num_inference_steps=8")
+        found[name.strip()] = value
+    return found
+
+
+def _cells(texts: Mapping[str, str]) -> dict[str, str]:
+    return {name: cell(text) for name, text in texts.items()}
+
+
+def _parsed(place: str, values: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """Values by field name, checked; `place` begins the name of a bad one."""
+    parsed = {}
+    for name, value in values.items():
+        try:
+            known = field_named(str(name))
+            if known is None:
+                raise FieldError(str(name), "is no field")
+            parsed[known.name] = parse_field(known, value, limits)
+        except FieldError as error:
+            raise FieldError(f"{place}{name}", error.message) from None
+    return parsed

@@ -1,0 +1,115 @@
+"""Writing a checked manifest: shards into the object store, then one transaction."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+
+import msgspec
+import sqlalchemy as sa
+
+from scheduler.manifest.spool import ItemSpool
+from scheduler.service.prepare import Prepared
+from storage.contract.errors import InputError, LedgerUnavailable, ObjectError
+from storage.contract.keys import JOB_NAME, rejected_key, shard_key
+from storage.db import jobs
+from storage.db.engine import Ledger
+from storage.db.jobs import Job, NewJob, NewShard
+from storage.ports import ObjectStore
+
+
+class Submitted(msgspec.Struct, frozen=True, kw_only=True):
+    """The job a manifest became, or had become before."""
+
+    job: Job
+    created: bool
+
+
+def submit(work: Prepared, manifest: str, *, ledger: Ledger, store: ObjectStore) -> Submitted:
+    """Write the job, or find the one of that name made from the same manifest.
+
+    If anything fails nothing of the job is left: the transaction comes last, and objects
+    written for it are removed.
+    """
+    if work.name is not None:
+        _check_name(work.name)
+        existing = _same(work, ledger)
+        if existing is not None:
+            return Submitted(job=existing, created=False)
+    token = secrets.token_hex(8)
+    written: list[str] = []
+    try:
+        shards = list(_write_shards(work, token, store, written))
+        with ledger.write() as connection:
+            job_id = jobs.create(
+                connection,
+                NewJob(
+                    name=work.name or _free_name(connection, work.suggested_name),
+                    digest=work.digest,
+                    token=token,
+                    manifest=manifest,
+                    settings=work.settings,
+                    priority=work.priority,
+                    item_count=work.items,
+                    rejected=work.problems.rejected_rows,
+                ),
+                work.groups,
+                shards,
+                now=ledger.now(),
+            )
+            job = jobs.get(connection, job_id)
+    except BaseException:
+        with suppress(ObjectError):
+            store.delete(written)
+        raise
+    return Submitted(job=job, created=True)
+
+
+def _check_name(name: str) -> None:
+    if not JOB_NAME.fullmatch(name):
+        raise InputError(
+            f"{name!r} cannot be a job's name: it must be 1 to 64 small letters, digits, '.',"
+            " '_' or '-', and begin with a letter or digit"
+        )
+
+
+def _same(work: Prepared, ledger: Ledger) -> Job | None:
+    with ledger.read() as connection:
+        existing = jobs.by_name(connection, str(work.name))
+    if existing is not None and existing.digest != work.digest:
+        raise InputError(
+            f"there is a job {work.name!r} already, made from another manifest or other settings"
+            f" ({existing.manifest})",
+            hint="choose another --name, or none",
+        )
+    return existing
+
+
+def _write_shards(
+    work: Prepared, token: str, store: ObjectStore, written: list[str]
+) -> Iterator[NewShard]:
+    if not isinstance(work.sink, ItemSpool):
+        raise TypeError("a dry run keeps no items to submit")
+    for first, count, data in work.sink.shards():
+        key = shard_key(token, first)
+        written.append(key)
+        store.put(key, data)
+        yield NewShard(first_item=first, item_count=count, object_key=key)
+    if work.rejected is not None and work.problems.rejected_rows:
+        work.rejected.seek(0)
+        key = rejected_key(token)
+        written.append(key)
+        store.put(key, work.rejected.read())
+
+
+def _free_name(connection: sa.Connection, stem: str) -> str:
+    """`stem`, or ``stem-2`` and so on; the write lock keeps others from taking it too."""
+    taken = jobs.names_like(connection, stem)
+    if stem not in taken:
+        return stem
+    for number in range(2, len(taken) + 3):
+        name = f"{stem[:56]}-{number}"
+        if name not in taken:
+            return name
+    raise LedgerUnavailable(f"no free name like {stem!r}")
