@@ -88,8 +88,6 @@ def _supervise(options: argparse.Namespace) -> int:
         except BrokenPipeError:
             pass  # the parent is gone; its end of our input says so too
 
-    ledger = open_sqlite(options.home / CATALOG)
-    ensure_schema(ledger)
     places = [
         Place(
             device=options.device,
@@ -99,15 +97,21 @@ def _supervise(options: argparse.Namespace) -> int:
         )
         for slot in range(options.processes)
     ]
-    supervisor = Supervisor(
-        places=places,
-        home=options.home,
-        ledger=ledger,
-        stop=stop,
-        grace=options.grace,
-        tell=tell,
-    )
-    well = supervisor.run()
+    try:
+        ledger = open_sqlite(options.home / CATALOG)
+        ensure_schema(ledger)
+        supervisor = Supervisor(
+            places=places,
+            home=options.home,
+            ledger=ledger,
+            stop=stop,
+            grace=options.grace,
+            tell=tell,
+        )
+        well = supervisor.run()
+    except (RendermillError, OSError) as error:
+        tell(Event(event="failed", device=options.device, message=str(error)))
+        return EXIT_SURROUNDINGS
     tell(Event(event="ended"))
     return 0 if well else EXIT_SURROUNDINGS
 

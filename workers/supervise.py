@@ -21,8 +21,11 @@ from typing import IO, Any, Final
 
 import msgspec
 import psutil
+import sqlalchemy as sa
 
+from storage.contract.errors import LedgerError
 from storage.contract.outcomes import Failure, Reason
+from storage.contract.states import WorkerState
 from storage.db import tasks, workers
 from storage.db.engine import Ledger
 from storage.home import LOCKS, LOGS
@@ -32,7 +35,9 @@ from workers.stopping import Stop
 LOOK_SECONDS: Final = 0.1
 KILL_MARGIN_SECONDS: Final = 10.0
 EARLY_DEATHS: Final = 3
-"""Deaths in a row before the first heartbeat after which starting again is pointless."""
+"""Deaths without having claimed anything, after which starting again is pointless."""
+
+PAUSE_SECONDS: Final = 0.5
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -126,8 +131,9 @@ class Supervisor:
                 pass_fds=[self._locks[place.device].fileno()],
             )
         started_at = psutil.Process(process.pid).create_time()
-        self._children.append(_Child(place=place, process=process, started_at=started_at, log=log))
-        self.tell(Event(event="started", device=place.device, slot=place.slot, pid=process.pid))
+        child = _Child(place=place, process=process, started_at=started_at, log=log)
+        self._children.append(child)
+        self._say("started", child)
 
     def _look(self) -> bool:
         """Deal with children that ended; False if it makes no sense to go on."""
@@ -136,55 +142,69 @@ class Supervisor:
             code = child.process.returncode
             if code == 0:
                 continue
+            if code == EXIT_SURROUNDINGS:
+                self._say("failed", child, _last_words(child.log))
+                self._bury(child)
+                return False
             worked = self._bury(child)
-            message = f"{_how(code)}; see {child.log}"
-            event = Event(
-                event="died",
+            self._say("died", child, f"{_how(code)}; see {child.log}")
+            if not worked and self._gives_up(child):
+                return False
+            self._start(child.place)
+        return True
+
+    def _gives_up(self, child: _Child) -> bool:
+        """Whether workers at this place die before they do anything, again and again."""
+        place = id(child.place)
+        self._early_deaths[place] = self._early_deaths.get(place, 0) + 1
+        if self._early_deaths[place] < EARLY_DEATHS:
+            self.stop.wait(PAUSE_SECONDS)  # a system short of memory for a moment, say
+            return False
+        said = _last_words(child.log) or _how(child.process.returncode)
+        self._say("failed", child, said)
+        return True
+
+    def _bury(self, child: _Child) -> bool:
+        """End the dead worker's leases, with blame; whether it had claimed anything.
+
+        Where the ledger cannot be written, the rescue of a later run does it, without blame.
+        """
+        try:
+            with self.ledger.write() as connection:
+                return self._end_leases(connection, child)
+        except LedgerError as error:
+            self._say("died", child, error.message)
+            return False
+
+    def _end_leases(self, connection: sa.Connection, child: _Child) -> bool:
+        how = _how(child.process.returncode)
+        now = self.ledger.now()
+        worker = workers.find_process(
+            connection,
+            host=os.uname().nodename,
+            pid=child.process.pid,
+            process_started_at=child.started_at,
+        )
+        if worker is None:
+            return False
+        held = tasks.leased_by(connection, worker.id)
+        failure = Failure(reason=Reason.CRASHED, detail=how, worker_id=worker.id, at=now)
+        for ref in held:
+            tasks.lapse(connection, ref, now=now, failure=failure)
+        if worker.state != WorkerState.GONE:
+            workers.leave(connection, worker.id, now=now, detail=how)
+        return bool(held)
+
+    def _say(self, event: str, child: _Child, message: str = "") -> None:
+        self.tell(
+            Event(
+                event=event,
                 device=child.place.device,
                 slot=child.place.slot,
                 pid=child.process.pid,
                 message=message,
             )
-            if code == EXIT_SURROUNDINGS:
-                said = _last_words(child.log)
-                self.tell(msgspec.structs.replace(event, event="failed", message=said))
-                return False
-            self.tell(event)
-            if not worked and self._gives_up(child, message):
-                return False
-            self._start(child.place)
-        return True
-
-    def _gives_up(self, child: _Child, message: str) -> bool:
-        place = id(child.place)
-        self._early_deaths[place] = self._early_deaths.get(place, 0) + 1
-        if self._early_deaths[place] < EARLY_DEATHS:
-            time.sleep(0.5)  # a system short of memory for a moment, say
-            return False
-        said = _last_words(child.log) or message
-        self.tell(Event(event="failed", device=child.place.device, message=said))
-        return True
-
-    def _bury(self, child: _Child) -> bool:
-        """End the dead worker's leases, with blame; whether it had claimed anything."""
-        code = child.process.returncode
-        with self.ledger.write() as connection:
-            now = self.ledger.now()
-            worker = workers.find_process(
-                connection,
-                host=os.uname().nodename,
-                pid=child.process.pid,
-                process_started_at=child.started_at,
-            )
-            if worker is None:
-                return False
-            held = tasks.leased_by(connection, worker.id)
-            failure = Failure(reason=Reason.CRASHED, detail=_how(code), worker_id=worker.id, at=now)
-            for ref in held:
-                tasks.lapse(connection, ref, now=now, failure=failure)
-            if worker.state != "gone":
-                workers.leave(connection, worker.id, now=now, detail=_how(code))
-            return bool(held)
+        )
 
     def _end_children(self) -> None:
         """Ask all to drain, give them the grace, then kill what is left."""

@@ -16,8 +16,8 @@ from rich.table import Table
 from scheduler.settings import DEFAULT_HOME
 from storage.contract.items import GroupSpec
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 HomeOption = Annotated[
     Path,

@@ -59,13 +59,16 @@ class Expander:
         self._columns: dict[tuple[str, ...], Columns | FieldError] = {}
         self._seen: dict[tuple[Any, ...], list[int]] = {}
         self._typed = True
+        self._same_columns = False
         self.rows = 0
         self.items = 0
         self.tag_names: set[str] = set()
+        self._swept_prompt = any("prompt" in step for step in rules.sweep)
 
     def read(self, reader: Reader) -> None:
         """Expand all of the reader's rows; problems go to the collector."""
         self._typed = reader.typed
+        self._same_columns = reader.same_columns
         for line, values in reader.rows():
             row = self.rows
             self.rows += 1
@@ -108,10 +111,14 @@ class Expander:
         if columns is None:
             try:
                 columns = Columns(names)
+                self._need_prompt(columns, values)
                 self.tag_names.update(tag for tag, _ in columns.tags)
             except FieldError as error:
                 columns = error
             self._columns[names] = columns
+            if self._same_columns and isinstance(columns, FieldError):
+                self._problems.add(1, columns.field, columns.message)
+                raise self._problems.refused()
         if isinstance(columns, FieldError):
             raise columns
         return columns
@@ -170,9 +177,16 @@ class Expander:
         default: str | None = rules.defaults.get(name)
         if default is not None:
             return default
-        if name == "prompt" and not any("prompt" in step for step in rules.sweep):
-            raise FieldError("prompt", _missing(column, values))
+        if name == "prompt" and not self._swept_prompt:
+            raise FieldError("prompt", "is empty")
         return ""
+
+    def _need_prompt(self, columns: Columns, values: Values) -> None:
+        rules = self._rules
+        given = columns.by_field.keys() | rules.defaults.keys() | rules.overrides.keys()
+        if "prompt" not in given and not self._swept_prompt:
+            there = ", ".join(map(repr, values)) or "none"
+            raise FieldError("prompt", f"is missing; the columns are: {there}")
 
     def _seed_and_count(self, columns: Columns, values: Values) -> tuple[int | None, int]:
         seed: int | None = self._item_value("seed", columns, values)
@@ -235,12 +249,6 @@ class _ManyErrors(Exception):
 
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = errors
-
-
-def _missing(column: str | None, values: Values) -> str:
-    if column is not None:
-        return "is empty"
-    return f"is missing; the columns are: {', '.join(map(repr, values)) or 'none'}"
 
 
 def _tag_text(tag: str, value: object) -> str:

@@ -53,6 +53,7 @@ class ItemsReader:
     """The items of a job file as rows."""
 
     typed = True
+    same_columns = False
 
     def __init__(self, items: list[dict[str, Any]], lines: list[int]) -> None:
         self._items = items

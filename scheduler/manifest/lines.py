@@ -10,6 +10,7 @@ from scheduler.manifest.limits import exceeded
 from scheduler.manifest.problems import Problems
 
 _BLOCK = 1 << 20
+_LOOKED_AT = 1 << 16
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -54,14 +55,17 @@ class LineReader:
         first = True
         while block := self._stream.read(_BLOCK):
             self._digest.update(block)
-            yield self._without_mark(block) if first else block
+            yield self._checked_start(block) if first else block
             first = False
 
-    def _without_mark(self, block: bytes) -> bytes:
+    def _checked_start(self, block: bytes) -> bytes:
+        """The first block without its byte order mark; no text holds NUL bytes."""
         if block.startswith(_UTF16):
             raise self._problems.fatal(
                 "is encoded as UTF-16", hint="save it as UTF-8 and try again"
             )
+        if b"\0" in block[:_LOOKED_AT]:
+            raise self._problems.fatal("is a binary file, not text")
         return block.removeprefix(b"\xef\xbb\xbf")
 
 

@@ -23,6 +23,7 @@ from scheduler import estimate
 from scheduler.loops.rescue import rescue
 from scheduler.service import processes
 from scheduler.service.home import Home
+from storage.contract.errors import LedgerUnavailable
 from storage.contract.states import WorkerState
 from storage.db import groups, jobs, workers
 from storage.db.groups import GroupView
@@ -145,7 +146,8 @@ class LocalRun:
         """How the run stands now; also what must be done from time to time."""
         self._hear()
         if time.monotonic() >= self._rescue_at:
-            rescue(self._home.ledger, is_alive=processes.is_alive)
+            with suppress(LedgerUnavailable):  # the workers will say what is wrong with it
+                rescue(self._home.ledger, is_alive=processes.is_alive)
             self._rescue_at = time.monotonic() + RESCUE_SECONDS
         with self._home.ledger.read() as connection:
             job = jobs.get(connection, self._job_id)

@@ -134,7 +134,7 @@ def _translated(key: str) -> Iterator[None]:
         if error.errno in _FULL:
             raise StoreFull(
                 f"no space left to store {key} ({error.strerror})",
-                hint="free some space, then go on with: rendermill resume JOB",
+                hint="free some space",
             ) from error
         raise StoreUnavailable(
             f"cannot reach {error.filename or key}: {error.strerror}",

@@ -20,6 +20,9 @@ class Reader(Protocol):
     typed: bool
     """Whether values have types; False where every value is text and an empty one is absent."""
 
+    same_columns: bool
+    """Whether all rows have the same columns, so that a wrong one is one problem, not many."""
+
     def rows(self) -> Iterator[Row]:
         """Every data row, also those that cannot be read, in flat memory."""
 
@@ -36,6 +39,7 @@ class LinesReader:
     """What the readers of text files share: bounded lines and the file's hash."""
 
     typed = True
+    same_columns = False
 
     def __init__(self, stream: BinaryIO, problems: Problems, *, max_row_bytes: int) -> None:
         self._lines = LineReader(stream, problems, max_bytes=max_row_bytes)

@@ -19,6 +19,7 @@ class ParquetReader:
     """Each row of the table is a row; its line is its number from 1."""
 
     typed = True
+    same_columns = True
 
     def __init__(self, path: Path, problems: Problems) -> None:
         self._path = path

@@ -45,6 +45,7 @@ class _TableReader(LinesReader):
     """The first record is the header, each further one a row."""
 
     typed = False
+    same_columns = True
 
     def rows(self) -> Iterator[Row]:
         """One row a record; its line is the one it starts on."""
