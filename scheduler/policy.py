@@ -63,11 +63,13 @@ def chunk(group: OpenGroup, worker: WorkerView) -> int:
     """How many items to take: weighted factoring, in whole batches.
 
     Half of the worker's fair share of what is left, so that chunks shrink as the work runs
-    out and all workers end together; the target time is the ceiling, one batch the floor.
+    out and all workers end together; the target time is the ceiling, one batch the floor. A
+    worker alone has nobody to end together with, and takes it all.
     """
     seconds, measured = expected_seconds(group, worker)
     ceiling = (TARGET_SECONDS if measured else TRIAL_SECONDS) / seconds
-    factored = group.claimable * worker.fleet_share / 2
+    alone = worker.fleet_share >= 1
+    factored = group.claimable * (1.0 if alone else worker.fleet_share / 2)
     batches = math.ceil(min(factored, ceiling, MAX_TASK_ITEMS) / group.batch_size)
     return max(1, batches) * group.batch_size
 

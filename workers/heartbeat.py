@@ -34,7 +34,8 @@ class Heartbeat:
         self._stop = stop
         self._progress = Progress()
         self._task: ClaimedTask | None = None
-        self._told = 0
+        self._told = 0  #: how often the renderer reported
+        self._heard = 0  #: how often it had at the last beat
         self._lease_lost = False
         self._job_stopped = False
         self._ended = threading.Event()
@@ -73,18 +74,21 @@ class Heartbeat:
         """Whether the task should end at the next border of a batch."""
         return self._stop.requested or self._job_stopped or self._lease_lost
 
-    def _run(self) -> None:
-        told = 0
-        while not self._ended.wait(BEAT_SECONDS):
-            moved, told = self._told != told, self._told
-            try:
-                self._beat(moved)
-            except LeaseLost:
-                self._lease_lost = True
-            except LedgerUnavailable as error:
-                log.warning("the ledger cannot be reached", action="beat_failed", error=str(error))
+    def beat(self) -> None:
+        """Beat once; an unreachable ledger is logged, and tried again with the next beat."""
+        try:
+            self._beat()
+        except LeaseLost:
+            self._lease_lost = True
+        except LedgerUnavailable as error:
+            log.warning("the ledger cannot be reached", action="beat_failed", error=str(error))
 
-    def _beat(self, moved: bool) -> None:
+    def _run(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            self.beat()
+
+    def _beat(self) -> None:
+        moved, self._heard = self._told != self._heard, self._told
         task = self._task
         now = self._ledger.now()
         with self._ledger.write() as connection:

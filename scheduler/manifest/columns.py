@@ -26,26 +26,31 @@ class Columns:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        """Raises `FieldError` for a column that is nearly a field, or a field named twice."""
+        """Raises `FieldError` for a column that is nearly a field, or one named twice."""
         by_field: dict[str, str] = {}
-        self.tags: list[tuple[str, str]] = []  #: (tag, column)
+        by_tag: dict[str, str] = {}
         self.has_tags_object = False
         for name in names:
             if name == TAGS:
                 self.has_tags_object = True
+            elif not name.strip():
+                raise FieldError(None, "has a column without a name")
             elif name.startswith(TAG_PREFIX) and len(name) > len(TAG_PREFIX):
-                self.tags.append((name.removeprefix(TAG_PREFIX), name))
+                _take(by_tag, name.removeprefix(TAG_PREFIX), name)
             elif (field := field_named(name)) is None:
-                self.tags.append((name, name))
-            elif field.name in by_field:
-                raise FieldError(
-                    name, f"and {by_field[field.name]!r} both name {field.name}; remove one"
-                )
+                _take(by_tag, name, name)
             else:
-                by_field[field.name] = name
+                _take(by_field, field.name, name)
         self.by_field = by_field
+        self.tags = list(by_tag.items())  #: (tag, column)
         self.group_fields = tuple(name for name in GROUP_FIELDS if name in by_field)
         self.group_values = _getter([by_field[name] for name in self.group_fields])
+
+
+def _take(taken: dict[str, str], meant: str, column: str) -> None:
+    if meant in taken:
+        raise FieldError(column, f"and {taken[meant]!r} both name {meant}; remove one")
+    taken[meant] = column
 
 
 def _getter(columns: list[str]) -> Callable[[Values], tuple[Any, ...]]:

@@ -10,15 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
 from decimal import Decimal
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, Final, Protocol
 
 from scheduler.manifest.columns import ABSENT, TAGS, Columns
-from scheduler.manifest.fields import FIELDS, cell, parse_field
+from scheduler.manifest.fields import FIELDS, cell, parse_field, shown
 from scheduler.manifest.limits import Limits, exceeded
 from scheduler.manifest.problems import FieldError, Problems
 from scheduler.manifest.readers.base import Reader, Values
 from scheduler.manifest.sweep import Combination
 from storage.contract.items import SEED_MAX, Item, derive_seed
+
+SHOWN_COLUMNS: Final = 20
+"""Columns named in an error about them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +124,8 @@ class Expander:
                 self._problems.add(1, columns.field, columns.message)
                 raise self._problems.refused()
         if isinstance(columns, FieldError):
-            raise columns
+            # A new one: raised again, an exception gathers tracebacks, and with them rows.
+            raise FieldError(columns.field, columns.message)
         return columns
 
     def _groups_of(self, columns: Columns, values: Values) -> list[int]:
@@ -185,8 +190,9 @@ class Expander:
         rules = self._rules
         given = columns.by_field.keys() | rules.defaults.keys() | rules.overrides.keys()
         if "prompt" not in given and not self._swept_prompt:
-            there = ", ".join(map(repr, values)) or "none"
-            raise FieldError("prompt", f"is missing; the columns are: {there}")
+            there = ", ".join(map(shown, islice(values, SHOWN_COLUMNS))) or "none"
+            more = f" and {len(values) - SHOWN_COLUMNS} more" * (len(values) > SHOWN_COLUMNS)
+            raise FieldError("prompt", f"is missing; the columns are: {there}{more}")
 
     def _seed_and_count(self, columns: Columns, values: Values) -> tuple[int | None, int]:
         seed: int | None = self._item_value("seed", columns, values)
@@ -230,9 +236,14 @@ class Expander:
             return
         if not isinstance(value, dict):
             raise FieldError(TAGS, "must be an object of names and values")
-        for tag, one in value.items():
+        for key, one in value.items():
+            tag = str(key)
+            if tag in tags:
+                raise FieldError(tag, "is a tag both by its column and in 'tags'; remove one")
+            if not tag.strip():
+                raise FieldError(TAGS, "has a tag without a name")
             if one is not None:
-                tags[str(tag)] = one if isinstance(one, str) else _tag_text(str(tag), one)
+                tags[tag] = one if isinstance(one, str) else _tag_text(tag, one)
         self.tag_names.update(tags)
 
     def _given(self, value: object) -> bool:
@@ -255,12 +266,19 @@ def _tag_text(tag: str, value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return repr(value)
+        return _digits(tag, value)
     if isinstance(value, str | Decimal):
         return str(value)
     if isinstance(value, date | time):
         return value.isoformat()
     raise FieldError(tag, f"is a tag and must be text or a number, not {type(value).__name__}")
+
+
+def _digits(tag: str, number: int | float) -> str:
+    try:
+        return repr(number)
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        raise FieldError(tag, f"is a tag and must be shorter than {shown(number)}") from None
 
 
 def _check_tags(tags: dict[str, str], limits: Limits) -> None:

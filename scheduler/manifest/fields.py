@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -28,20 +29,40 @@ class Field:
     of_group: bool = True
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
+# Never spells a value out whole: a few lines of YAML can nest into gigabytes of text.
+_brief: Final = reprlib.Repr()
+_brief.maxstring = _brief.maxlong = _brief.maxother = 60
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: short, however large it is."""
+    try:
+        text = _brief.repr(value)
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        return f"a {type(value).__name__} too large to show"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _text(value: object, limits: Limits) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"must be text, not {_shown(value)}")
+        raise ValueError(f"must be text, not {shown(value)}")
     if len(value) > limits.max_prompt_chars:
         said = f"is {len(value):,} characters long"
         raise ValueError(exceeded(said, limits.max_prompt_chars, "max_prompt_chars"))
     if "\0" in value:
         raise ValueError("holds a NUL character")
+    if not encodable(value):
+        raise ValueError("is not UTF-8")
     return value
+
+
+def encodable(text: str) -> bool:
+    """Whether `text` can be written; half a surrogate pair, as in a broken file name, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _name(value: object, limits: Limits) -> str:
@@ -57,11 +78,11 @@ def _whole(value: object) -> int:
         try:
             return int(value.strip())
         except ValueError:
-            raise ValueError(f"must be a whole number, not {_shown(str(value))}") from None
+            raise ValueError(f"must be a whole number, not {shown(str(value))}") from None
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"must be a whole number, not {_shown(value)}")
+        raise ValueError(f"must be a whole number, not {shown(value)}")
     return value
 
 
@@ -70,14 +91,21 @@ def _number(value: object) -> float:
         try:
             number = float(value.strip())
         except ValueError:
-            raise ValueError(f"must be a number, not {_shown(str(value))}") from None
+            raise ValueError(f"must be a number, not {shown(str(value))}") from None
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be a number, not {_shown(value)}")
+        raise ValueError(f"must be a number, not {shown(value)}")
     else:
-        number = float(value)
+        number = _float(value)
     if not math.isfinite(number):
         raise ValueError(f"must be finite, not {number}")
     return number
+
+
+def _float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _whole_in(low: int, high: Callable[[Limits], tuple[int, str | None]]) -> Parse:
@@ -85,9 +113,9 @@ def _whole_in(low: int, high: Callable[[Limits], tuple[int, str | None]]) -> Par
         number = _whole(value)
         top, setting = high(limits)
         if number > top and setting:
-            raise ValueError(exceeded(f"is {number:,}", top, setting))
+            raise ValueError(exceeded(f"is {shown(number)}", top, setting))
         if not low <= number <= top:
-            raise ValueError(f"must be {low} to {top}, not {number}")
+            raise ValueError(f"must be {low} to {top}, not {shown(number)}")
         return number
 
     return parse

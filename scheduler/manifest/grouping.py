@@ -62,6 +62,10 @@ class GroupTable:
         width, height = chosen("width", card.width), chosen("height", card.height)
         for name, side in (("width", width), ("height", height)):
             _check_side(name, side, card)
+        clip_skip = settings.get("clip_skip")
+        if clip_skip is not None and clip_skip >= card.text_layers:
+            last = card.text_layers - 1
+            raise FieldError("clip_skip", f"must be 0 to {last} for this model, not {clip_skip}")
         sampler = find_sampler(chosen("scheduler", card.scheduler))
         return GroupSpec(
             model=card.model,
@@ -71,7 +75,7 @@ class GroupTable:
             num_inference_steps=chosen("num_inference_steps", card.num_inference_steps),
             guidance_scale=float(chosen("guidance_scale", card.guidance_scale)),
             scheduler=sampler.name,
-            clip_skip=settings.get("clip_skip"),
+            clip_skip=clip_skip,
             dtype=self._dtype,
         )
 

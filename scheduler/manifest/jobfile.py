@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, Final
 
 import yaml
 from pydantic import (
@@ -17,14 +17,16 @@ from pydantic import (
     model_validator,
 )
 
+from scheduler.manifest.fields import encodable, shown
 from scheduler.manifest.limits import exceeded
+from scheduler.manifest.lines import decoded, read_block
 from scheduler.manifest.problems import FieldError, ManifestProblems, Problems
 from scheduler.manifest.readers.base import Row
 from storage.contract.items import SEED_MAX
 from storage.contract.keys import JOB_NAME
 
-MAX_JOB_FILE_BYTES = 64 << 20
-"""A job file is held in memory; more items than fit into it belong into a manifest."""
+MAX_DEPTH: Final = 50
+"""The parser works by recursion in C, so that a deeper file could end the process."""
 
 _Name = Annotated[str, StringConstraints(pattern=f"^{JOB_NAME.pattern}$")]
 
@@ -79,21 +81,23 @@ class ItemsReader:
                 yield line, item
 
 
-def read_job_file(stream: BinaryIO, problems: Problems) -> tuple[JobFile, list[int], str]:
+def read_job_file(
+    stream: BinaryIO, problems: Problems, *, max_bytes: int
+) -> tuple[JobFile, list[int], str]:
     """The checked job file, the lines its items start on, and its SHA-256.
 
     Raises `ManifestProblems` with every fault pydantic finds.
     """
-    data = stream.read(MAX_JOB_FILE_BYTES + 1)
-    if len(data) > MAX_JOB_FILE_BYTES:
-        said = exceeded("is too large for a job file", MAX_JOB_FILE_BYTES, "max_job_file_bytes")
+    data = read_block(stream, max_bytes + 1, problems)
+    if len(data) > max_bytes:
+        said = exceeded("is too large for a job file", max_bytes, "max_job_file_bytes")
         raise problems.fatal(said, hint="put the items into a JSONL file and name it: manifest:")
     try:
-        tree, lines = _compose(data.decode(), problems)
-    except UnicodeDecodeError as error:
-        raise problems.fatal(f"is not UTF-8 at byte {error.start + 1}") from error
+        tree, lines = _compose(decoded(data), problems)
     except yaml.YAMLError as error:
         raise _bad_yaml(error, problems) from error
+    except ValueError as error:
+        raise problems.fatal(str(error)) from error
     if not isinstance(tree, dict):
         raise problems.fatal("must be a mapping with 'items' or 'manifest'")
     try:
@@ -110,35 +114,63 @@ def manifest_path(job_file: Path, manifest: str) -> Path:
     return job_file.parent / manifest
 
 
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
+    """Says where a value stands that looks like a date or number and is none."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, ArithmeticError, AttributeError, TypeError, LookupError) as error:
+            value = shown(node.value) if isinstance(node, yaml.ScalarNode) else "a value"
+            said = f"{value} is read as a {node.tag.rpartition(':')[2]}, and is none"
+            raise yaml.MarkedYAMLError(problem=said, problem_mark=node.start_mark) from error
+
+
 def _compose(text: str, problems: Problems) -> tuple[Any, list[int]]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    _refuse_depth(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None, []
-        _refuse_doubled_keys(node, problems)
+        _check_nodes(node, problems)
         return loader.construct_document(node), _item_lines(node)
     finally:
         loader.dispose()
 
 
+def _refuse_depth(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                said = f"is nested deeper than {MAX_DEPTH} levels"
+                raise yaml.MarkedYAMLError(problem=said, problem_mark=event.start_mark)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
 def _bad_yaml(error: yaml.YAMLError, problems: Problems) -> ManifestProblems:
     mark = getattr(error, "problem_mark", None)
     said = getattr(error, "problem", None) or " ".join(str(error).split())
-    problems.add(mark.line + 1 if mark else None, None, f"is not YAML: {said}")
+    problems.add(mark.line + 1 if mark else None, None, f"cannot be read as YAML: {said}")
     return problems.refused(hint="quote texts that hold : # { } [ ] , or quotation marks")
 
 
 def _item_lines(node: yaml.Node) -> list[int]:
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
+        for key, value in reversed(node.value):  # of keys merged in, the last one counts
             if key.value == "items" and isinstance(value, yaml.SequenceNode):
                 return [item.start_mark.line + 1 for item in value.value]
     return []
 
 
-def _refuse_doubled_keys(root: yaml.Node, problems: Problems) -> None:
-    """YAML parsers keep the last of two equal keys and say nothing; a user means both."""
+def _check_nodes(root: yaml.Node, problems: Problems) -> None:
+    """Refuse keys that are there twice (parsers keep the last), and texts that are no text."""
     waiting = [root]
     seen_nodes: set[int] = set()
     while waiting:
@@ -154,6 +186,9 @@ def _refuse_doubled_keys(root: yaml.Node, problems: Problems) -> None:
                         problems.add(key.start_mark.line + 1, key.value, "is there twice")
                         raise problems.refused()
                     keys.add(key.value)
-                waiting.append(value)
+                waiting += (key, value)
         elif isinstance(node, yaml.SequenceNode):
             waiting.extend(node.value)
+        elif not encodable(node.value):
+            problems.add(node.start_mark.line + 1, None, f"{node.value!r} is not UTF-8")
+            raise problems.refused()

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Limits:
     """Bounds on rows and images; the environment variable is RENDERMILL_ and the field's name."""
 
-    max_row_bytes: int = 1 << 20  #: of one line
+    max_row_bytes: int = 1 << 20  #: of one line; of one record of a CSV file
+    max_job_file_bytes: int = 64 << 20  #: a job file is held in memory; a manifest is not
     max_prompt_chars: int = 10_000  #: of a prompt or negative prompt
     max_tag_chars: int = 10_000  #: of one tag's value
     max_tags: int = 100  #: per row

@@ -20,10 +20,19 @@ class LineReader:
     What is too long is passed over up to its end, and never held in memory.
     """
 
-    def __init__(self, stream: BinaryIO, problems: Problems, *, max_bytes: int) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        problems: Problems,
+        *,
+        max_bytes: int,
+        keep_return: bool = False,
+    ) -> None:
+        """A carriage return before the end of a line belongs to it only with `keep_return`."""
         self._stream = stream
         self._problems = problems
         self.max_bytes = max_bytes
+        self._end = b"" if keep_return else b"\r"
         self._digest = hashlib.sha256()
 
     @property
@@ -37,7 +46,8 @@ class LineReader:
         return exceeded("the line is too long", self.max_bytes, "max_row_bytes")
 
     def __iter__(self) -> Iterator[bytes | None]:
-        """Yields lines; a carriage return before the end belongs to the end."""
+        """Yields lines."""
+        end = self._end
         rest = b""
         passing_over = False
         for block in self._blocks():
@@ -45,15 +55,15 @@ class LineReader:
             for line in lines:
                 fits = len(line) <= self.max_bytes and not passing_over
                 passing_over = False
-                yield line.removesuffix(b"\r") if fits else None
+                yield line.removesuffix(end) if fits else None
             if len(rest) > self.max_bytes:
                 passing_over, rest = True, b""
         if rest or passing_over:
-            yield None if passing_over else rest.removesuffix(b"\r")
+            yield None if passing_over else rest.removesuffix(end)
 
     def _blocks(self) -> Iterator[bytes]:
         first = True
-        while block := self._stream.read(_BLOCK):
+        while block := read_block(self._stream, _BLOCK, self._problems):
             self._digest.update(block)
             yield self._checked_start(block) if first else block
             first = False
@@ -67,6 +77,14 @@ class LineReader:
         if b"\0" in block[:_LOOKED_AT]:
             raise self._problems.fatal("is a binary file, not text")
         return block.removeprefix(b"\xef\xbb\xbf")
+
+
+def read_block(stream: BinaryIO, size: int, problems: Problems) -> bytes:
+    """The next bytes of a manifest; `ManifestProblems` if the disk or the pipe fails."""
+    try:
+        return stream.read(size)
+    except OSError as error:
+        raise problems.fatal(f"cannot be read: {error.strerror}") from error
 
 
 def decoded(line: bytes) -> str:

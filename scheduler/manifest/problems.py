@@ -68,6 +68,11 @@ class Problems:
             self.first.append(problem)
         return problem
 
+    def add_last(self, message: str) -> None:
+        """Note what ends the reading; it is shown however many problems came before."""
+        self.total += 1
+        self.first.append(Problem(self.file, None, None, message))
+
     def reject(self, row: int, line: int, errors: list[FieldError]) -> None:
         """Note that a row is refused, for these reasons."""
         noted = [self.add(line, error.field, error.message) for error in errors]
@@ -78,7 +83,7 @@ class Problems:
 
     def fatal(self, message: str, *, hint: str | None = None) -> ManifestProblems:
         """The error for a file that cannot be read at all."""
-        self.add(None, None, message)
+        self.add_last(message)
         return self.refused(hint=hint)
 
     def refused(self, *, hint: str | None = None) -> ManifestProblems:

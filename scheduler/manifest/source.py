@@ -64,6 +64,8 @@ def opened(path: str) -> Iterator[BinaryIO]:
         raise InputError(f"{path}: there is no such file") from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path!r} cannot be a file's name") from error
     with file:
         yield file
 

@@ -111,7 +111,9 @@ class _Preparation:
         stream = self._resources.enter_context(opened(path))
         if kind != JOB_FORMAT:
             return JobFile(items=[]), self._reader(path, kind, stream), ""
-        job, lines, digest = read_job_file(stream, self._problems)
+        job, lines, digest = read_job_file(
+            stream, self._problems, max_bytes=self._limits.max_job_file_bytes
+        )
         if job.items is not None:
             return job, ItemsReader(job.items, lines), digest
         inner = str(manifest_path(Path(path), str(job.manifest)))

@@ -72,6 +72,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, int]  #: per component
     weight_bytes: int  #: of all safetensors files, as stored
     token_limit: int  #: tokens the text encoder reads, start and end included
+    text_layers: int = 12  #: layers of the text encoder, which ``clip_skip`` counts from the end
 
     @property
     def family(self) -> Family:

@@ -15,6 +15,7 @@ import msgspec
 
 ITEMS_PER_FOLDER: Final = 1000
 JOB_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_ITEM: Final = re.compile(r"[0-9]{1,18}")  # more do not fit into SQL's integers
 
 
 def image_key(job: str, item: int, extension: str = "png") -> str:
@@ -45,7 +46,7 @@ def image_id(job: str, item: int) -> str:
 def parse_image_id(text: str) -> tuple[str, int]:
     """The job's name and the item of an image id; `ValueError` if it is not one."""
     job, slash, item = text.strip().rpartition("/")
-    if not slash or not item.isdecimal() or not JOB_NAME.fullmatch(job):
+    if not slash or not _ITEM.fullmatch(item) or not JOB_NAME.fullmatch(job):
         raise ValueError(f"{text!r} is not an image id; one looks like 'shapes/12'")
     return job, int(item)
 

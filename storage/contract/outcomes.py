@@ -33,6 +33,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     worker_id: int
     at: float  #: seconds since the epoch
+    items: int = 1  #: that were undone when it happened; written by the ledger
 
 
 #: Failed attempts with blame after which an item that stands alone is given up.
@@ -49,14 +50,14 @@ DIVISIBLE = frozenset({Reason.CRASHED, Reason.ERROR})
 def exhausted(failures: tuple[Failure, ...], items: int) -> bool:
     """Whether a range of `items` has failed often enough to be recorded as failed.
 
-    An item that may only be next to the culprit is never given up: a longer range is, if what
-    failed it concerns all of it alike (the model, the memory).
+    An item is never given up for what happened while it had neighbours: one of those may have
+    been the culprit. What concerns all of a range alike (the model, the memory) counts always.
     """
-    blamed = [failure for failure in failures if failure.reason is not Reason.LAPSED]
-    if items > 1:
-        blamed = [failure for failure in blamed if failure.reason not in DIVISIBLE]
-        return len(blamed) >= MAX_ATTEMPTS
-    return len(blamed) >= MAX_ATTEMPTS or len(failures) - len(blamed) >= MAX_LAPSES
+    common = [one for one in failures if one.reason not in (*DIVISIBLE, Reason.LAPSED)]
+    alone = [one for one in failures if one.reason in DIVISIBLE and one.items == 1]
+    lapses = [one for one in failures if one.reason is Reason.LAPSED and one.items == 1]
+    attempts = len(common) + len(alone)
+    return attempts >= MAX_ATTEMPTS or (items == 1 and len(lapses) >= MAX_LAPSES)
 
 
 def summary(failures: tuple[Failure, ...]) -> str:

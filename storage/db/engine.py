@@ -7,6 +7,7 @@ in spite of any timeout: the busy handler is not asked when a lock is upgraded.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,8 +83,8 @@ def open_sqlite(path: Path) -> Ledger:
 def _prepare_connection(driver_connection: Any, _record: Any) -> None:
     driver_connection.isolation_level = None  # SQLAlchemy's "begin" event starts transactions
     cursor = driver_connection.cursor()
+    _use_write_ahead_log(cursor)
     for pragma in (
-        "journal_mode=WAL",
         # FULL: a commit must survive a power cut, or a picture could lose its row. One
         # fsync a second is what it costs, since images are recorded in bulk.
         "synchronous=FULL",
@@ -93,6 +94,24 @@ def _prepare_connection(driver_connection: Any, _record: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+    """Switch a new file to WAL, which stays so for good.
+
+    The busy handler is not asked here either: processes that open one new file at once would
+    fail, so this waits by itself.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _begin(connection: Connection) -> None:

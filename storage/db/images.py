@@ -103,17 +103,26 @@ def page(
     limit: int,
     after: tuple[int, int] | None = None,
 ) -> Iterator[tuple[str, ImageRow]]:
-    """(job name, image) in the order of jobs and items; `after` is (job id, item) of the last."""
+    """(job name, image) in the order of jobs and items; `after` is (job id, item) of the last.
+
+    With tags, the first one leads: its rows lie in the order wanted, so that a rare tag costs
+    what it finds and a common one no more than the page.
+    """
+    leading = image_tags.alias() if wanted.tags else images
+    order = (leading.c.job_id, leading.c.item)
     statement = (
         sa.select(jobs.c.name, *_IMAGE)
         .join(jobs, jobs.c.id == images.c.job_id)
         .where(*_conditions(wanted))
-        .order_by(images.c.job_id, images.c.item)
+        .order_by(*order)
         .limit(limit)
     )
+    if wanted.tags:
+        statement = statement.where(*_tagged(leading, *wanted.tags[0]))
+    if wanted.job_id is not None:
+        statement = statement.where(leading.c.job_id == wanted.job_id)
     if after is not None:
-        here = sa.tuple_(images.c.job_id, images.c.item)
-        statement = statement.where(here > sa.tuple_(*map(sa.literal, after)))
+        statement = statement.where(_beyond(after, wanted.job_id, *order))
     return ((row[0], ImageRow(*row[1:])) for row in connection.execute(statement))
 
 
@@ -150,7 +159,7 @@ def failure_counts(connection: Connection, job_id: int) -> dict[str, int]:
 
 
 def _conditions(wanted: ImageFilter) -> Iterator[sa.ColumnElement[bool]]:
-    for name in ("job_id", "outcome", "seed", "model", "row"):
+    for name in ("outcome", "seed", "model", "row"):
         value = getattr(wanted, name)
         if value is not None:
             yield images.c[name] == value
@@ -158,10 +167,25 @@ def _conditions(wanted: ImageFilter) -> Iterator[sa.ColumnElement[bool]]:
         yield images.c.truncated_tokens > 0
     if wanted.contains is not None:
         yield images.c.prompt.icontains(wanted.contains, autoescape=True)
-    for key, value in wanted.tags:
-        yield sa.exists().where(
-            image_tags.c.key == key,
-            image_tags.c.value == value,
-            image_tags.c.job_id == images.c.job_id,
-            image_tags.c.item == images.c.item,
-        )
+    for key, value in wanted.tags[1:]:
+        yield sa.exists().where(*_tagged(image_tags, key, value))
+
+
+def _tagged(tags: sa.FromClause, key: str, value: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        tags.c.key == key,
+        tags.c.value == value,
+        tags.c.job_id == images.c.job_id,
+        tags.c.item == images.c.item,
+    )
+
+
+def _beyond(
+    after: tuple[int, int],
+    job_id: int | None,
+    job_column: sa.ColumnElement[int],
+    item_column: sa.ColumnElement[int],
+) -> sa.ColumnElement[bool]:
+    if job_id == after[0]:  # a comparison of pairs would read the job from its start
+        return item_column > after[1]
+    return sa.tuple_(job_column, item_column) > sa.tuple_(*map(sa.literal, after))

@@ -78,6 +78,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 _JOB = columns_of(Job, jobs)
+_ID_DIGITS = 18  # more do not fit into SQL's integers
 
 
 def create(
@@ -135,11 +136,10 @@ def _group_row(job_id: int, group: NewGroup) -> tuple[object, ...]:
 
 
 def find(connection: Connection, reference: str) -> Job:
-    """The job of that name or number; `NotFoundError` names near ones."""
-    condition = jobs.c.name == reference
-    if reference.isdecimal():
-        condition = sa.or_(condition, jobs.c.id == int(reference))
-    row = connection.execute(sa.select(*_JOB).where(condition)).first()
+    """The job of that name, or else number; `NotFoundError` names the newest ones."""
+    row = connection.execute(sa.select(*_JOB).where(jobs.c.name == reference)).first()
+    if row is None and reference.isdecimal() and len(reference) <= _ID_DIGITS:
+        row = connection.execute(sa.select(*_JOB).where(jobs.c.id == int(reference))).first()
     if row is None:
         latest = [job.name for job in newest(connection, limit=5)]
         known = f"the newest are: {', '.join(latest)}" if latest else "there are none yet"

@@ -48,10 +48,10 @@ def halves(first: int, stop: int, *, batch_size: int, origin: int) -> list[Range
     if stop - first < 2:
         return [(first, stop)]
     middle = first + (stop - first) // 2
-    border = origin + round((middle - origin) / batch_size) * batch_size
-    if first < border < stop:
-        middle = border
-    return [(first, middle), (middle, stop)]
+    below = origin + (middle - origin) // batch_size * batch_size
+    inside = [border for border in (below, below + batch_size) if first < border < stop]
+    cut = min(inside, key=lambda border: abs(border - middle), default=middle)
+    return [(first, cut), (cut, stop)]
 
 
 def put_back(

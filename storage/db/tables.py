@@ -208,8 +208,9 @@ images = Table(
     _at("created_at", nullable=False),
 )
 Index("ix_images_created_at", images.c.created_at)
-Index("ix_images_seed", images.c.seed)
-Index("ix_images_model", images.c.model)
+# Ordered like the pages of the catalog: a seed or model can be that of nearly all images.
+Index("ix_images_seed", images.c.seed, images.c.job_id, images.c.item)
+Index("ix_images_model", images.c.model, images.c.job_id, images.c.item)
 Index(
     "ix_images_failed",
     images.c.job_id,

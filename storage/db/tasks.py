@@ -32,6 +32,9 @@ from storage.db.ranges import (
 from storage.db.tables import groups, images, jobs, tasks
 from storage.db.transitions import advance, record
 
+RETRY_SECONDS = 1.0
+"""How long a range that failed rests, so that a fault of the moment can pass."""
+
 _SPEC = msgspec.json.Decoder(GroupSpec)
 
 
@@ -229,24 +232,26 @@ def _end(
         .where(tasks.c.id == ref.task_id)
     ).one()
     undone = _undone(connection, task.job_id, task.first_item, task.stop_item)
-    failures = decode_failures(task.failures) + ((failure,) if failure else ())
+    count = sum(stop - first for first, stop in undone)
+    if failure is not None:
+        failure = msgspec.structs.replace(failure, items=count)
     blamed = failure is not None and failure.reason is not Reason.LAPSED
-    divided = failure is not None and failure.reason in DIVISIBLE
     put_back(
         connection,
         task.group_id,
-        [
-            Returned(first_item=first, stop_item=stop, failures=failures)
-            for run in undone
-            for first, stop in (
-                halves(*run, batch_size=task.batch_size, origin=task.origin) if divided else [run]
-            )
-        ],
-        not_before=now + (len(failures) if blamed else 0),
+        [part for run in undone for part in _parts(run, task, failure)],
+        not_before=now + (RETRY_SECONDS if blamed else 0),
     )
-    count = sum(stop - first for first, stop in undone)
     _move(connection, task.group_id, claimable=count, leased=-count)
     return count
+
+
+def _parts(run: Range, task: sa.Row[Any], failure: Failure | None) -> list[Returned]:
+    """What goes back of an undone run: halves if one of its items may be the culprit."""
+    failures = decode_failures(task.failures) + ((failure,) if failure else ())
+    divided = failure is not None and failure.reason in DIVISIBLE
+    parts = halves(*run, batch_size=task.batch_size, origin=task.origin) if divided else [run]
+    return [Returned(first_item=a, stop_item=b, failures=failures) for a, b in parts]
 
 
 def _undone(connection: Connection, job_id: int, first: int, stop: int) -> list[Range]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
@@ -19,6 +20,7 @@ DEFAULTS_FILE = "rendermill.json"
 
 _HEADER_LIMIT = 100 << 20  # safetensors' own limit
 _PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
+_Kind = TypeVar("_Kind")
 
 
 class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,56 +32,95 @@ class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_card(folder: Path, *, model: str, revision: str | None) -> ModelCard:
     """The card of the diffusers pipeline in `folder`; `ModelError` says what is missing."""
-    index = _json(folder / "model_index.json", model)
+    index = _config(folder / "model_index.json", model, _Index)
     family = _family(index, model)
-    denoiser = _json(folder / family.denoiser / "config.json", model)
-    vae = _json(folder / "vae" / "config.json", model)
-    scale = 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
-    side = int(denoiser.get("sample_size") or 64) * scale
+    denoiser = _config(folder / family.denoiser / "config.json", model, _Denoiser)
+    vae = _config(folder / "vae" / "config.json", model, _Vae)
+    encoders = [
+        _config(folder / encoder / "config.json", model, _TextEncoder)
+        for _, encoder in family.text_encoders
+    ]
+    scale = 2 ** (len(vae.block_out_channels) - 1)
+    height, width = denoiser.latent_size
     defaults = _defaults(folder, model)
     parameters, weight_bytes = _weights(folder, family, model)
     return ModelCard(
         model=model,
         revision=revision,
         path=str(folder),
-        pipeline=index["_class_name"],
-        width=side,
-        height=side,
+        pipeline=index.pipeline,
+        width=width * scale,
+        height=height * scale,
         num_inference_steps=defaults.num_inference_steps or family.num_inference_steps,
         guidance_scale=(
             family.guidance_scale if defaults.guidance_scale is None else defaults.guidance_scale
         ),
-        scheduler=str(index.get("scheduler", [None, ""])[1]),
+        scheduler=index.scheduler[1],
         parameters=parameters,
         weight_bytes=weight_bytes,
-        token_limit=_token_limit(folder, family, model),
+        token_limit=min(encoder.max_position_embeddings for encoder in encoders),
+        text_layers=min(encoder.num_hidden_layers for encoder in encoders),
     )
 
 
-def _family(index: dict[str, Any], model: str) -> Family:
-    pipeline = index.get("_class_name")
-    family = family_of(str(pipeline))
+class _Index(msgspec.Struct):
+    """What is read of model_index.json."""
+
+    pipeline: str = msgspec.field(name="_class_name", default="None")
+    scheduler: tuple[str | None, str] = (None, "")
+
+
+class _Denoiser(msgspec.Struct):
+    """What is read of the denoiser's config."""
+
+    sample_size: int | tuple[int, int] | None = None
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Height and width, in latents."""
+        size = self.sample_size or 64
+        return size if isinstance(size, tuple) else (size, size)
+
+
+class _Vae(msgspec.Struct):
+    """What is read of the decoder's config."""
+
+    block_out_channels: tuple[int, ...] = (0, 0, 0, 0)
+
+
+class _TextEncoder(msgspec.Struct):
+    """What is read of a text encoder's config."""
+
+    max_position_embeddings: int = 77
+    num_hidden_layers: int = 12
+
+
+class _Tensor(msgspec.Struct):
+    """What is read of a tensor's entry in a safetensors header."""
+
+    shape: tuple[int, ...]
+
+
+def _family(index: _Index, model: str) -> Family:
+    family = family_of(index.pipeline)
     if family is None:
         known = ", ".join(name for one in FAMILIES for name in one.pipelines)
         raise ModelError(
-            f"{model!r} is a {pipeline}, which this version cannot render; it can: {known}"
+            f"{model!r} is a {index.pipeline}, which this version cannot render; it can: {known}"
         )
     return family
 
 
-def _json(path: Path, model: str) -> dict[str, Any]:
+def _config(path: Path, model: str, kind: type[_Kind]) -> _Kind:
     try:
-        content = json.loads(path.read_bytes())
+        return msgspec.convert(json.loads(path.read_bytes()), kind)
     except FileNotFoundError as error:
         raise ModelError(
             f"{model!r} is not a diffusers model: {path} is missing",
             hint="a model's folder holds model_index.json and a folder for each component",
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{model!r}: {path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{model!r}: {path} is not a JSON object")
-    return content
 
 
 def _defaults(folder: Path, model: str) -> Defaults:
@@ -90,14 +131,6 @@ def _defaults(folder: Path, model: str) -> Defaults:
         return msgspec.json.decode(path.read_bytes(), type=Defaults)
     except (OSError, msgspec.DecodeError) as error:
         raise ModelError(f"{model!r}: {path}: {error}") from error
-
-
-def _token_limit(folder: Path, family: Family, model: str) -> int:
-    limits = [
-        int(_json(folder / encoder / "config.json", model).get("max_position_embeddings", 77))
-        for _, encoder in family.text_encoders
-    ]
-    return min(limits)
 
 
 def _weights(folder: Path, family: Family, model: str) -> tuple[dict[str, int], int]:
@@ -123,26 +156,35 @@ def _no_weights(folder: Path, model: str) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The component's safetensors files of one precision: the full one, if it is there."""
-    files = sorted(folder.glob("*.safetensors"))
-    full = [file for file in files if ".fp16." not in file.name and ".bf16." not in file.name]
-    return full or files
+    """The component's safetensors files of one variant: the plain one, if it is there."""
+    variant = variant_of(folder)
+    return [file for file in sorted(folder.glob("*.safetensors")) if _variant(file) == variant]
 
 
 def variant_of(folder: Path) -> str | None:
     """The variant diffusers must be asked for: None, or "fp16" if there is nothing else."""
-    names = [file.name for file in weight_files(folder)]
-    for variant in ("fp16", "bf16"):
-        if names and all(f".{variant}" in name for name in names):
-            return variant
-    return None
+    found = [_variant(file) for file in folder.glob("*.safetensors")]
+    named = sorted(name for name in found if name is not None)
+    if None in found or not named:
+        return None
+    return next((known for known in ("fp16", "bf16") if known in named), named[0])
+
+
+def _variant(file: Path) -> str | None:
+    """What stands between a file's first dot and its shard number or suffix.
+
+    ``model.fp16-00001-of-00002.safetensors`` is of the variant "fp16"; Stable Diffusion 1.5 also
+    has "non_ema", the weights without their moving average.
+    """
+    middle = file.name.partition(".")[2].removesuffix("safetensors").rstrip(".")
+    return re.sub(r"-\d+-of-\d+$", "", middle) or None
 
 
 def _parameters(file: Path) -> int:
     return sum(math.prod(shape) for shape in _shapes(file))
 
 
-def _shapes(file: Path) -> Iterator[list[int]]:
+def _shapes(file: Path) -> Iterator[tuple[int, ...]]:
     """Shapes of the tensors named in a safetensors header; `ModelError` if it is damaged."""
     try:
         with open(file, "rb") as stream:
@@ -152,6 +194,6 @@ def _shapes(file: Path) -> Iterator[list[int]]:
             header = json.loads(stream.read(length))
         for name, tensor in header.items():
             if name != "__metadata__":
-                yield tensor["shape"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+                yield msgspec.convert(tensor, _Tensor).shape
+    except (OSError, ValueError, AttributeError, RecursionError, struct.error) as error:
         raise ModelError(f"{file} is not a safetensors file: {error}") from error

@@ -35,29 +35,30 @@ def locate(model: str, revision: str | None = None) -> Path:
 
 def _canonical(model: str) -> str:
     """The name under which a model is known: folders by their whole path."""
-    if model == STARTER or not _is_folder(model):
-        return model
-    return str(Path(model).expanduser().resolve())
+    folder = None if model == STARTER else _folder(model)
+    return str(folder.resolve()) if folder else model
 
 
-def _is_folder(model: str) -> bool:
-    path = Path(model).expanduser()
-    return path.is_dir() or model.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(model)
+def _folder(model: str) -> Path | None:
+    """The folder of that name, if there is one."""
+    try:
+        path = Path(model).expanduser()
+        return path if model and path.is_dir() else None
+    except (OSError, RuntimeError):  # too long for a path, not readable, or no such ~user
+        return None
 
 
 def _find(model: str, revision: str | None, *, weights: bool) -> tuple[Path, str | None]:
-    if model == STARTER:
-        return starter_folder(), None
-    if not _is_folder(model):
+    folder = starter_folder() if model == STARTER else _folder(model)
+    if folder is None and _HUB_ID.fullmatch(model):
         return _from_hub(model, revision, weights=weights)
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
+    if folder is None:
         raise ModelError(
             f"no model {model!r}: it is neither {STARTER!r}, nor a folder, nor a hub id",
             hint="a hub id looks like stable-diffusion-v1-5/stable-diffusion-v1-5",
         )
     if revision is not None:
-        raise ModelError(f"{model!r} is a folder and has no revision {revision!r}")
+        raise ModelError(f"{model!r} lies in a folder and has no revision {revision!r}")
     return folder, None
 
 

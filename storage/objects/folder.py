@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.contract.errors import ObjectMissing, StoreFull, StoreUnavailable
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from storage.ports import ObjectStore
 
 _PARTIAL = ".partial-"
+_ODD_NAMES = ("", ".", "..")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class FolderStore:
@@ -43,25 +46,29 @@ class FolderStore:
     def get(self, key: str) -> bytes:
         """The file's bytes."""
         with _translated(key):
-            return self._path(key).read_bytes()
+            try:
+                return self._path(key).read_bytes()
+            except _ABSENT as error:
+                raise ObjectMissing(f"there is no object {key}") from error
 
     def size(self, key: str) -> int | None:
         """The file's size."""
-        with _translated(key):
-            try:
-                return self._path(key).stat().st_size
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+        with _translated(key), suppress(*_ABSENT):
+            found = self._path(key).stat()
+            return found.st_size if stat.S_ISREG(found.st_mode) else None
+        return None
 
     def delete(self, keys: Iterable[str]) -> None:
         """Unlink files; folders stay."""
         for key in keys:
-            with _translated(key):
-                self._path(key).unlink(missing_ok=True)
+            with _translated(key), suppress(*_ABSENT):
+                self._path(key).unlink()
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Walk the folders below the last whole folder of `prefix`."""
         folder = prefix.rpartition("/")[0]
+        if folder and not _is_key(folder):
+            return
         with _translated(prefix):
             yield from self._walk(self.root / folder, prefix)
 
@@ -85,17 +92,27 @@ class FolderStore:
                 yield key
 
     def _path(self, key: str) -> Path:
-        parts = PurePosixPath(key).parts
-        if not parts or key.startswith("/") or any(part in ("..", ".") for part in parts):
+        if not _is_key(key):
             raise ValueError(f"not an object key: {key!r}")
-        return self.root.joinpath(*parts)
+        return self.root / key
 
     def _make_folder(self, folder: Path) -> None:
+        """Make a folder and those above it; that they are there survives a power cut."""
         if folder in self._made:
             return
+        new = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        for place in new:
+            _sync_folder(place.parent)
         with self._lock:
             self._made.add(folder)
+
+
+def _is_key(text: str) -> bool:
+    """Whether a file can stand for it: no name may be empty, lead elsewhere or mean a part."""
+    names = text.split("/")
+    odd = any(name in _ODD_NAMES or name.startswith(_PARTIAL) for name in names)
+    return not odd and "\0" not in text
 
 
 def _write(target: Path, data: bytes, *, durable: bool) -> None:
@@ -128,8 +145,6 @@ def _sync_folder(folder: Path) -> None:
 def _translated(key: str) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise ObjectMissing(f"there is no object {key}") from error
     except OSError as error:
         if error.errno in _FULL:
             raise StoreFull(
@@ -137,7 +152,7 @@ def _translated(key: str) -> Iterator[None]:
                 hint="free some space",
             ) from error
         raise StoreUnavailable(
-            f"cannot reach {error.filename or key}: {error.strerror}",
+            f"cannot reach {error.filename2 or error.filename or key}: {error.strerror}",
             hint="check that the folder exists and may be written",
         ) from error
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class MemoryStore:
-    """Keeps objects in memory; `failing` is raised by the next put, if set."""
+    """Keeps objects in memory; `failing` is raised by every put while it is set."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

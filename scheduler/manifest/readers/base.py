@@ -40,9 +40,12 @@ class LinesReader:
 
     typed = True
     same_columns = False
+    _keep_return = False
 
     def __init__(self, stream: BinaryIO, problems: Problems, *, max_row_bytes: int) -> None:
-        self._lines = LineReader(stream, problems, max_bytes=max_row_bytes)
+        self._lines = LineReader(
+            stream, problems, max_bytes=max_row_bytes, keep_return=self._keep_return
+        )
         self._problems = problems
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,10 +24,32 @@ class JsonLinesReader(LinesReader):
                 yield number, FieldError(None, self._lines.too_long)
                 continue
             try:
-                yield number, decode(line)
+                values = decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 if line.strip():
                     yield number, FieldError(None, _meaning(line, error))
+                continue
+            # Keys and nothing else end in these two characters in most files, so a line whose
+            # count is right is not looked at twice.
+            if line.count(b'":') != len(values) and (key := _doubled_key(line)) is not None:
+                yield number, FieldError(key, "is there twice")
+            else:
+                yield number, values
+
+
+def _doubled_key(line: bytes) -> str | None:
+    """The first key that an object of the line has twice: parsers keep the last of them."""
+    doubled: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                doubled.append(key)
+            seen.add(key)
+
+    json.loads(line, object_pairs_hook=look)
+    return doubled[0] if doubled else None
 
 
 def _meaning(line: bytes, error: Exception) -> str:
@@ -36,6 +59,18 @@ def _meaning(line: bytes, error: Exception) -> str:
         return str(not_utf8)
     if isinstance(error, RecursionError):
         return "is nested too deeply"
-    if isinstance(error, msgspec.ValidationError):
+    if _has_half_a_pair(line):
+        return "holds half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+    if isinstance(error, msgspec.ValidationError) and not line.lstrip().startswith(b"{"):
         return f"must be one JSON object ({error})"
-    return f"is not JSON: {error}"
+    return f"cannot be read as JSON: {error}"
+
+
+def _has_half_a_pair(line: bytes) -> bool:
+    try:
+        json.dumps(json.loads(line), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return False

@@ -90,7 +90,9 @@ class TsvReader(_TableReader):
 class CsvReader(_TableReader):
     """Commas part cells; a quoted cell may hold commas, quotation marks and ends of lines."""
 
+    _keep_return = True  # a carriage return may be part of a quoted cell
     _bad_line: FieldError | None = None
+    _record_bytes = 0
 
     def _records(self) -> Iterator[Record]:
         limit = csv.field_size_limit(self._lines.max_bytes)
@@ -103,7 +105,7 @@ class CsvReader(_TableReader):
         parser = csv.reader(self._texts(), strict=True)
         while True:
             line = parser.line_num + 1
-            self._bad_line = None
+            self._bad_line, self._record_bytes = None, 0
             try:
                 cells = next(parser, None)
             except csv.Error as error:
@@ -115,10 +117,20 @@ class CsvReader(_TableReader):
                 yield line, self._bad_line or cells
 
     def _texts(self) -> Iterator[str]:
-        """Lines for the parser; one that cannot be read is noted, and stands as a dash."""
+        """Lines for the parser; one that cannot be read is noted as making its record bad."""
         for line in self._lines:
-            try:
-                yield self._text(line) + "\n"
-            except FieldError as error:
-                self._bad_line = error
-                yield "-\n"
+            goes_on = self._record_bytes > 0  # a line belongs to the last one's quoted cell
+            self._record_bytes += 1 + (self._lines.max_bytes if line is None else len(line))
+            if line is not None and self._record_bytes <= self._lines.max_bytes + 1:
+                yield self._readable(line) + "\n"
+            else:
+                self._bad_line = FieldError(None, self._lines.too_long)
+                yield '"\n' if goes_on else "-\n"  # ends the record
+
+    def _readable(self, line: bytes) -> str:
+        """The line's text. One with bad bytes keeps its quotation marks, so records stay apart."""
+        try:
+            return self._text(line)
+        except FieldError as error:
+            self._bad_line = self._bad_line or error
+            return line.decode(errors="replace")

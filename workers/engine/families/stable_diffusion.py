@@ -23,12 +23,14 @@ class StableDiffusion:
 
     def encode(self, model: LoadedModel, texts: Sequence[str], clip_skip: int | None) -> Tensor:
         """Shape (n, 77, width of the text encoder)."""
-        embeddings, _ = model.pipeline.encode_prompt(
+        pipeline = model.pipeline
+        if clip_skip is not None:
+            return _encode_skipping(pipeline, texts, clip_skip)
+        embeddings, _ = pipeline.encode_prompt(
             list(texts),
-            device=model.pipeline.device,
+            device=pipeline.device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=False,
-            clip_skip=clip_skip,
         )
         return embeddings
 
@@ -70,6 +72,29 @@ class StableDiffusion:
     def count_tokens(self, model: LoadedModel, text: str) -> int:
         """What the tokenizer makes of the whole text."""
         return len(model.pipeline.tokenizer(text, truncation=False).input_ids)
+
+
+def _encode_skipping(pipeline: Any, texts: Sequence[str], clip_skip: int) -> Tensor:
+    """As `encode_prompt` with ``clip_skip``.
+
+    diffusers 0.42 looks for the last norm where transformers 5 no longer has it.
+    """
+    tokens = pipeline.tokenizer(
+        list(texts),
+        padding="max_length",
+        max_length=pipeline.tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    )
+    encoder = pipeline.text_encoder
+    masked = getattr(encoder.config, "use_attention_mask", False)
+    states = encoder(
+        tokens.input_ids.to(pipeline.device),
+        attention_mask=tokens.attention_mask.to(pipeline.device) if masked else None,
+        output_hidden_states=True,
+    ).hidden_states
+    inner = getattr(encoder, "text_model", encoder)
+    return inner.final_layer_norm(states[-(clip_skip + 1)])
 
 
 def make_scheduler(name: str, own: Any) -> Any:

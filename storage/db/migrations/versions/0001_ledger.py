@@ -234,8 +234,8 @@ def upgrade() -> None:
         sqlite_where=sa.text("outcome = 'failed'"),
         postgresql_where=sa.text("outcome = 'failed'"),
     )
-    op.create_index("ix_images_model", "images", ["model"], unique=False)
-    op.create_index("ix_images_seed", "images", ["seed"], unique=False)
+    op.create_index("ix_images_model", "images", ["model", "job_id", "item"], unique=False)
+    op.create_index("ix_images_seed", "images", ["seed", "job_id", "item"], unique=False)
 
 
 def downgrade() -> None:

@@ -1,0 +1,1 @@
+"""Shipped helpers for tests: factories with sensible values, and a clock that obeys."""

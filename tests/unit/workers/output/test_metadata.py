@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduler.manifest.expansion import Expander, Rules
+from scheduler.manifest.grouping import GroupTable
+from scheduler.manifest.limits import Limits
+from scheduler.manifest.problems import Problems
+from storage.contract.capability import Mode
+from storage.contract.claims import ClaimedTask, Rendering
+from storage.contract.items import BatchShape, Item
+from storage.testing.factories import make_card, make_item, make_spec
+from workers.engine.ports import Facts, Picture
+from workers.output.metadata import (
+    canonical_json,
+    item_fields,
+    key_of,
+    parameters_text,
+    rendering_of,
+)
+
+FACTS = Facts(dtype="bfloat16", device="card", weights="cafe" * 4, versions={"torch": "2"})
+PROMPTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60)
+
+
+def make_task(**overrides: Any) -> ClaimedTask:
+    values: dict[str, Any] = {
+        "task_id": 1,
+        "lease": 1,
+        "job_id": 1,
+        "job_name": "job",
+        "group_id": 1,
+        "group_first_item": 0,
+        "first_item": 0,
+        "stop_item": 4,
+        "spec": make_spec(),
+        "mode": Mode.CPU,
+        "lease_seconds": 60.0,
+    }
+    return ClaimedTask(**(values | overrides))
+
+
+def make_rendering(**overrides: Any) -> Rendering:
+    return msgspec.structs.replace(rendering_of(make_task(), FACTS, Picture(item=0)), **overrides)
+
+
+class _Kept:
+    """A sink that keeps items with their group."""
+
+    def __init__(self) -> None:
+        self.items: list[tuple[int, Item]] = []
+
+    def add(self, group: int, item: Item) -> None:
+        self.items.append((group, item))
+
+
+class _OneRow:
+    """A reader of one typed row."""
+
+    typed = True
+    same_columns = False
+    digest = ""
+    notes: list[str] = []  # noqa: RUF012
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def rows(self) -> Any:
+        yield 1, self._values
+
+
+@given(
+    prompt=PROMPTS,
+    negative=PROMPTS,
+    seed=st.integers(0, 2**32 - 1),
+    tags=st.dictionaries(st.sampled_from(["kind", "place"]), PROMPTS, max_size=2),
+    clip_skip=st.none() | st.integers(0, 11),
+)
+def test_an_images_own_record_is_a_row_that_makes_the_same_item(
+    prompt: str, negative: str, seed: int, tags: dict[str, str], clip_skip: int | None
+) -> None:
+    item = make_item(0, prompt=prompt, negative_prompt=negative, seed=seed, tags=tags)
+    spec = make_spec(clip_skip=clip_skip, batch=BatchShape())
+    record = json.loads(canonical_json(item, 0, make_task(spec=spec), make_rendering()))
+    problems, sink, limits = Problems("row"), _Kept(), Limits()
+    table = GroupTable(lambda *_: make_card(), default_model="other", dtype="auto", limits=limits)
+
+    Expander(Rules(), table, sink, problems).read(_OneRow(record["item"]))
+
+    assert problems.total == 0, problems.first
+    ((group, again),) = sink.items
+    assert table.groups[group].spec == spec
+    assert (again.prompt, again.negative_prompt, again.seed) == (prompt, negative, seed)
+    assert again.tags == tags
+
+
+def _parsed_as_automatic1111_does(text: str) -> tuple[str, str, dict[str, str]]:
+    """The reader's own grammar: modules/infotext_utils.py, parse_generation_parameters."""
+    import re
+
+    pair = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+    *lines, last = text.strip().split("\n")
+    if len(pair.findall(last)) < 3:
+        lines.append(last)
+        last = ""
+    prompt, negative, in_negative = "", "", False
+    for raw in lines:
+        line = raw.strip()
+        if line.startswith("Negative prompt:"):
+            in_negative = True
+            line = line[16:].strip()
+        if in_negative:
+            negative += ("" if negative == "" else "\n") + line
+        else:
+            prompt += ("" if prompt == "" else "\n") + line
+    settings = {
+        key: json.loads(value) if value[:1] == '"' else value for key, value in pair.findall(last)
+    }
+    return prompt, negative, settings
+
+
+def test_other_programs_read_prompt_negative_prompt_and_settings() -> None:
+    item = make_item(0, prompt="a fox,\nin the snow: (red:1.3)", negative_prompt="blurry, dull")
+    spec = make_spec(model="/models/my, own", scheduler="dpm++_2m_karras", clip_skip=1)
+
+    prompt, negative, settings = _parsed_as_automatic1111_does(
+        parameters_text(item, spec, make_rendering())
+    )
+
+    assert prompt == item.prompt
+    assert negative == item.negative_prompt
+    assert settings == {
+        "Steps": "2",
+        "Sampler": "DPM++ 2M Karras",
+        "CFG scale": "4",
+        "Seed": "0",
+        "Size": "64x64",
+        "Model hash": "cafecafeca",
+        "Model": "/models/my, own",
+        "Clip skip": "2",
+        "RNG": "CPU",
+        "Version": "rendermill",
+    }
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["a fox\nNegative prompt: a trap", "Negative prompt: all of it", "x\r\n  Negative prompt: y"],
+)
+def test_a_prompt_that_looks_like_a_negative_one_is_not_split(prompt: str) -> None:
+    item = make_item(0, prompt=prompt, negative_prompt="dull")
+
+    text = parameters_text(item, make_spec(), make_rendering())
+
+    lines = text.split("\n")
+    assert sum(line.startswith("Negative prompt:") for line in lines) == 1
+    assert "Negative prompt: dull" in lines
+
+
+SPEC_CHANGES: list[dict[str, Any]] = [
+    {"width": 72},
+    {"height": 72},
+    {"num_inference_steps": 3},
+    {"guidance_scale": 4.5},
+    {"scheduler": "euler"},
+    {"clip_skip": 1},
+    {"kind": "image-to-image"},
+    {"batch": BatchShape(encode=8, denoise=4, decode=1)},
+]
+
+
+@pytest.mark.parametrize("changes", SPEC_CHANGES, ids=lambda c: next(iter(c)))
+def test_the_render_key_follows_every_setting_of_the_group(changes: dict[str, Any]) -> None:
+    item, rendering = make_item(0), make_rendering()
+
+    changed = key_of(item, msgspec.structs.replace(make_spec(), **changes), rendering)
+
+    assert changed != key_of(item, make_spec(), rendering)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"prompt": "x"}, {"negative_prompt": "x"}, {"seed": 9}], ids=lambda c: next(iter(c))
+)
+def test_the_render_key_follows_what_is_the_items_own(changes: dict[str, Any]) -> None:
+    changed = key_of(make_item(0, **changes), make_spec(), make_rendering())
+
+    assert changed != key_of(make_item(0), make_spec(), make_rendering())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weights": "other"},
+        {"dtype": "float32"},
+        {"device": "other"},
+        {"versions": {"torch": "3"}},
+        {"steps_down": ("batch 2",)},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_the_render_key_follows_how_it_was_rendered(changes: dict[str, Any]) -> None:
+    changed = key_of(make_item(0), make_spec(), make_rendering(**changes))
+
+    assert changed != key_of(make_item(0), make_spec(), make_rendering())
+
+
+def test_the_render_key_does_not_follow_names_and_tags() -> None:
+    same = key_of(make_item(0, tags={"kind": "x"}), make_spec(model="renamed"), make_rendering())
+
+    assert same == key_of(make_item(0), make_spec(), make_rendering())
+
+
+def test_fields_that_say_nothing_are_left_out_of_the_record() -> None:
+    fields = item_fields(make_item(0), make_spec())
+
+    assert "revision" not in fields
+    assert "tags" not in fields
+    assert fields["negative_prompt"] == ""

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from storage.contract.claims import ClaimedTask
+from storage.contract.classes import GIB
+from storage.contract.states import Entity
+from storage.db import profiles
+from storage.db.engine import Ledger
+from storage.db.transitions import advance
+from storage.objects.memory import MemoryStore
+from storage.testing.factories import (
+    add_job,
+    add_worker,
+    make_capability,
+    make_item,
+    make_requirements,
+    make_spec,
+)
+from workers.claiming import Claimer
+
+MANY = [make_item(number) for number in range(1000)]
+
+
+def claimer_of(ledger: Ledger, worker_id: int, job_id: int | None = None) -> Claimer:
+    return Claimer(ledger, worker_id, make_capability(), job_id=job_id)
+
+
+def test_a_claim_of_nothing_gives_no_reason(ledger: Ledger, worker_id: int) -> None:
+    claimer = claimer_of(ledger, worker_id)
+
+    assert claimer.claim(None) is None
+    assert claimer.declined == ()
+
+
+def test_what_cannot_fit_is_declined_in_words(
+    ledger: Ledger, store: MemoryStore, worker_id: int
+) -> None:
+    add_job(ledger, store, requirements=make_requirements(cpu_bytes=12 * GIB))
+    claimer = claimer_of(ledger, worker_id)
+
+    assert claimer.claim(None) is None
+    assert claimer.declined == ("it needs 12.0 GiB of memory (cpu); test CPU has 8.0 GiB",)
+
+
+def test_a_worker_of_one_job_leaves_the_others_alone(
+    ledger: Ledger, store: MemoryStore, worker_id: int
+) -> None:
+    add_job(ledger, store, name="urgent", priority=10)
+    mine = add_job(ledger, store, name="mine")
+
+    task = claimer_of(ledger, worker_id, mine.id).claim(None)
+
+    assert task is not None
+    assert task.job_name == "mine"
+
+
+def test_a_paused_job_is_not_claimed_from(
+    ledger: Ledger, store: MemoryStore, worker_id: int
+) -> None:
+    job = add_job(ledger, store)
+    with ledger.write() as connection:
+        advance(connection, Entity.JOB, job.id, "pause", now=1.0)
+
+    assert claimer_of(ledger, worker_id).claim(None) is None
+
+
+def test_two_workers_get_smaller_and_smaller_pieces_that_never_meet(
+    ledger: Ledger, store: MemoryStore, worker_id: int
+) -> None:
+    spec = make_spec(denoise=4)
+    add_job(ledger, store, MANY, spec=spec)
+    _measured(ledger, spec.profile_key, seconds_per_image=0.01)
+    claimers = [claimer_of(ledger, worker_id), claimer_of(ledger, add_worker(ledger, pid=2))]
+
+    tasks: list[ClaimedTask] = []
+    while (task := claimers[len(tasks) % 2].claim(None)) is not None:
+        tasks.append(task)
+
+    taken = [item for task in tasks for item in range(task.first_item, task.stop_item)]
+    assert taken == list(range(1000))
+    sizes = [task.items for task in tasks]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 252  # half of its half, in whole batches
+    assert sizes[-1] == 4
+
+
+def test_measured_speed_bounds_how_much_is_taken(
+    ledger: Ledger, store: MemoryStore, worker_id: int
+) -> None:
+    spec = make_spec(denoise=4)
+    add_job(ledger, store, MANY, spec=spec)
+    _measured(ledger, spec.profile_key, seconds_per_image=6.0)
+
+    task = claimer_of(ledger, worker_id).claim(None)
+
+    assert task is not None
+    assert task.items == 20  # 120 seconds' worth
+    assert task.lease_seconds == 5 * 6.0 * 4
+
+
+def _measured(ledger: Ledger, profile_key: str, *, seconds_per_image: float) -> None:
+    sample = profiles.Sample(
+        profile_key=profile_key,
+        mode="cpu",
+        device_kind="cpu/1",
+        images=100,
+        seconds=100 * seconds_per_image,
+        bytes=1,
+        peak_bytes=1,
+    )
+    with ledger.write() as connection:
+        profiles.add(connection, sample, now=1.0)

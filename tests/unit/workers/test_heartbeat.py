@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from storage.contract.claims import ClaimedTask, Progress
+from storage.contract.errors import Interrupted, LeaseLost
+from storage.contract.states import Entity
+from storage.db import tasks, workers
+from storage.db.engine import Ledger
+from storage.db.transitions import advance
+from storage.objects.memory import MemoryStore
+from storage.testing.factories import FakeClock, add_job, make_failure, ref_of
+from workers.heartbeat import Heartbeat
+from workers.stopping import Stop
+
+Claim = Callable[[], ClaimedTask]
+
+
+@pytest.fixture
+def clock(ledger: Ledger) -> FakeClock:
+    clock = FakeClock()
+    ledger.now = clock  # type: ignore[method-assign]
+    return clock
+
+
+@pytest.fixture
+def heartbeat(ledger: Ledger, worker_id: int, stop: Stop) -> Heartbeat:
+    return Heartbeat(ledger, worker_id, stop)
+
+
+def lease_end(ledger: Ledger) -> float:
+    with ledger.read() as connection:
+        return float(connection.exec_driver_sql("SELECT lease_expires_at FROM tasks").scalar_one())
+
+
+def test_a_beat_says_that_the_worker_lives_and_what_it_does(
+    ledger: Ledger, heartbeat: Heartbeat, clock: FakeClock
+) -> None:
+    heartbeat.tell(Progress(phase="denoise", batch=3, batches=9))
+    clock.advance(5)
+
+    heartbeat.beat()
+
+    with ledger.read() as connection:
+        (worker,) = workers.present(connection)
+    assert worker.seen_at == clock.now
+    assert (worker.progress.phase, worker.progress.batch) == ("denoise", 3)
+
+
+def test_a_lease_is_renewed_by_progress_and_by_nothing_else(
+    ledger: Ledger, store: MemoryStore, heartbeat: Heartbeat, claim: Claim, clock: FakeClock
+) -> None:
+    add_job(ledger, store)
+    task = claim()
+    heartbeat.take(task)
+    heartbeat.tell(Progress(phase="denoise"))
+    clock.advance(10)
+    heartbeat.beat()
+    assert lease_end(ledger) == clock.now + task.lease_seconds
+
+    renewed = lease_end(ledger)
+    clock.advance(10)
+    heartbeat.beat()
+
+    assert lease_end(ledger) == renewed
+
+
+def test_the_renderer_learns_of_a_lost_lease_at_its_next_step(
+    ledger: Ledger, store: MemoryStore, heartbeat: Heartbeat, claim: Claim
+) -> None:
+    add_job(ledger, store)
+    task = claim()
+    heartbeat.take(task)
+    with ledger.write() as connection:
+        tasks.lapse(connection, ref_of(task), now=2.0, failure=make_failure())
+    heartbeat.tell(Progress(phase="denoise"))
+
+    heartbeat.beat()
+
+    assert heartbeat.stop_after_batch
+    with pytest.raises(LeaseLost):
+        heartbeat.tell(Progress(phase="denoise"))
+
+
+@pytest.mark.parametrize("verb", ["pause", "cancel"])
+def test_a_paused_or_cancelled_job_stops_its_task_after_the_batch(
+    ledger: Ledger, store: MemoryStore, heartbeat: Heartbeat, claim: Claim, verb: str
+) -> None:
+    job = add_job(ledger, store)
+    heartbeat.take(claim())
+    assert not heartbeat.stop_after_batch
+    with ledger.write() as connection:
+        advance(connection, Entity.JOB, job.id, verb, now=1.0)
+
+    heartbeat.beat()
+
+    assert heartbeat.stop_after_batch
+    heartbeat.tell(Progress(phase="denoise"))  # the batch itself goes on
+
+
+def test_a_stop_out_of_grace_interrupts_the_renderer(heartbeat: Heartbeat, stop: Stop) -> None:
+    stop.drain(60, "drain")
+    assert heartbeat.stop_after_batch
+    heartbeat.tell(Progress(phase="denoise"))
+
+    stop.drain(0, "now")
+
+    with pytest.raises(Interrupted, match="now"):
+        heartbeat.tell(Progress(phase="denoise"))
+
+
+def test_a_new_task_forgets_what_befell_the_last_one(
+    ledger: Ledger, store: MemoryStore, heartbeat: Heartbeat, claim: Claim
+) -> None:
+    add_job(ledger, store)
+    task = claim()
+    heartbeat.take(task)
+    with ledger.write() as connection:
+        tasks.lapse(connection, ref_of(task), now=2.0, failure=make_failure())
+    heartbeat.tell(Progress(phase="denoise"))
+    heartbeat.beat()
+    heartbeat.release()
+
+    heartbeat.take(task)
+
+    heartbeat.tell(Progress(phase="denoise"))
+    assert not heartbeat.stop_after_batch
+
+
+def test_the_thread_beats_until_it_is_ended(ledger: Ledger, heartbeat: Heartbeat) -> None:
+    heartbeat.start()
+    heartbeat.end()
+
+    assert not any(thread.name == "heartbeat" for thread in threading.enumerate())
