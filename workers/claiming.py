@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from scheduler import policy
 from storage.contract.capability import Capability
-from storage.contract.claims import Claim, ClaimedTask, Declined, WorkerView
+from storage.contract.claims import Claim, ClaimedTask, Declined, OpenGroup, WorkerView
 from storage.contract.states import WorkerState
 from storage.db import groups, profiles, tables, tasks
 from storage.db.engine import Ledger
@@ -43,29 +43,38 @@ class Claimer:
         with self._ledger.write() as connection:
             candidates = groups.open_groups(connection, limit=GROUPS_READ, job_id=self._job_id)
             view = self._view(loaded_model, _live_workers(connection))
-            decision = policy.choose(candidates, view, now)
-            if isinstance(decision, Declined):
-                self.declined = decision.reasons
-                return None
-            self.declined = ()
-            chosen = next(g for g in candidates if g.group_id == decision.group_id)
-            seconds, _ = policy.expected_seconds(chosen, view)
-            lease_seconds = policy.lease_seconds(seconds * chosen.batch_size)
-            return self._cut(connection, decision, lease_seconds, now)
+            while True:
+                decision = policy.choose(candidates, view, now)
+                if isinstance(decision, Declined):
+                    self.declined = decision.reasons
+                    return None
+                chosen = next(g for g in candidates if g.group_id == decision.group_id)
+                task = self._cut(connection, decision, chosen, view, now)
+                if task is not None:
+                    self.declined = ()
+                    return task
+                # All that is left of it failed a moment ago, and rests.
+                candidates.remove(chosen)
 
     def forget_speeds(self) -> None:
         """Read the profiles anew before the next claim."""
         self._speeds_read_at = -1e9
 
     def _cut(
-        self, connection: sa.Connection, claim: Claim, lease_seconds: float, now: float
+        self,
+        connection: sa.Connection,
+        claim: Claim,
+        chosen: OpenGroup,
+        view: WorkerView,
+        now: float,
     ) -> ClaimedTask | None:
+        seconds, _ = policy.expected_seconds(chosen, view)
         return tasks.cut(
             connection,
             claim,
             worker_id=self._worker_id,
             lease=secrets.randbits(62),
-            lease_seconds=lease_seconds,
+            lease_seconds=policy.lease_seconds(seconds * chosen.batch_size),
             now=now,
         )
 

@@ -12,6 +12,7 @@
     |   |-- StaleTransition    a row was not in the state the writer expected
     |   |-- LeaseLost          the task belongs to somebody else by now
     |   |-- LedgerUnavailable  cannot be opened, reached or written
+    |   |-- ShardDamaged       a shard of items cannot be read
     |   `-- SchemaMismatch     made by a newer program, or not ours
     |-- ObjectError            the object store
     |   |-- ObjectMissing      no object under that key
@@ -80,6 +81,10 @@ class LeaseLost(LedgerError):
 
 class LedgerUnavailable(LedgerError):
     """The ledger cannot be opened or written."""
+
+
+class ShardDamaged(LedgerError):
+    """A shard of items is damaged."""
 
 
 class SchemaMismatch(LedgerError):

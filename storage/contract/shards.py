@@ -8,17 +8,13 @@ from typing import Final
 
 import msgspec
 
-from storage.contract.errors import LedgerError
+from storage.contract.errors import ShardDamaged
 from storage.contract.items import Item
 
 SHARD_ITEMS: Final = 4096
 """Items after which a shard is closed."""
 
 _DECODER: Final = msgspec.msgpack.Decoder(list[Item])
-
-
-class ShardDamaged(LedgerError):
-    """A shard of items is damaged."""
 
 
 def pack(pieces: Sequence[bytes], count: int) -> bytes:

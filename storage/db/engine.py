@@ -65,6 +65,8 @@ class Ledger:
             yield
         except RendermillError:
             raise
+        except sa.exc.IntegrityError:
+            raise  # not the database's condition but our mistake
         except sa.exc.DBAPIError as error:
             raise _translate(error, self.where) from error
 
@@ -82,6 +84,8 @@ def open_sqlite(path: Path) -> Ledger:
 
 def _prepare_connection(driver_connection: Any, _record: Any) -> None:
     driver_connection.isolation_level = None  # SQLAlchemy's "begin" event starts transactions
+    # SQLite's own knows the letters of ASCII only.
+    driver_connection.create_function("lower", 1, _lower, deterministic=True)
     cursor = driver_connection.cursor()
     _use_write_ahead_log(cursor)
     for pragma in (
@@ -94,6 +98,10 @@ def _prepare_connection(driver_connection: Any, _record: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _lower(text: Any) -> Any:
+    return text.lower() if isinstance(text, str) else text
 
 
 def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:

@@ -155,7 +155,7 @@ def failure_counts(connection: Connection, job_id: int) -> dict[str, int]:
         .group_by(images.c.reason)
         .order_by(sa.func.count().desc())
     )
-    return dict(row._tuple() for row in found)
+    return {row[0]: row[1] for row in found}
 
 
 def _conditions(wanted: ImageFilter) -> Iterator[sa.ColumnElement[bool]]:

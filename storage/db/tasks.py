@@ -32,6 +32,8 @@ from storage.db.ranges import (
 from storage.db.tables import groups, images, jobs, tasks
 from storage.db.transitions import advance, record
 
+LAPSES_BEFORE_HALVING = 2
+
 RETRY_SECONDS = 1.0
 """How long a range that failed rests, so that a fault of the moment can pass."""
 
@@ -249,9 +251,14 @@ def _end(
 def _parts(run: Range, task: sa.Row[Any], failure: Failure | None) -> list[Returned]:
     """What goes back of an undone run: halves if one of its items may be the culprit."""
     failures = decode_failures(task.failures) + ((failure,) if failure else ())
-    divided = failure is not None and failure.reason in DIVISIBLE
+    divided = failure is not None and (failure.reason in DIVISIBLE or _hangs(failures))
     parts = halves(*run, batch_size=task.batch_size, origin=task.origin) if divided else [run]
     return [Returned(first_item=a, stop_item=b, failures=failures) for a, b in parts]
+
+
+def _hangs(failures: tuple[Failure, ...]) -> bool:
+    """Whether a range lapsed too often for chance: one of its items may hold its worker up."""
+    return sum(failure.reason is Reason.LAPSED for failure in failures) > LAPSES_BEFORE_HALVING
 
 
 def _undone(connection: Connection, job_id: int, first: int, stop: int) -> list[Range]:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import re
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,12 +10,11 @@ import msgspec
 
 from storage.contract.errors import ModelError
 from storage.contract.families import FAMILIES, Family, ModelCard, family_of
+from storage.models.weights import FolderWeights, WeightSource
 
 DEFAULTS_FILE = "rendermill.json"
 """Optional in a model's folder: ``{"num_inference_steps": 20, "guidance_scale": 4.0}``."""
 
-_HEADER_LIMIT = 100 << 20  # safetensors' own limit
-_PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
 _Kind = TypeVar("_Kind")
 
 
@@ -30,8 +25,13 @@ class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     guidance_scale: float | None = None
 
 
-def read_card(folder: Path, *, model: str, revision: str | None) -> ModelCard:
-    """The card of the diffusers pipeline in `folder`; `ModelError` says what is missing."""
+def read_card(
+    folder: Path, *, model: str, revision: str | None, source: WeightSource | None = None
+) -> ModelCard:
+    """The card of the diffusers pipeline in `folder`; `ModelError` says what is missing.
+
+    `source` tells of weights that do not lie in the folder yet.
+    """
     index = _config(folder / "model_index.json", model, _Index)
     family = _family(index, model)
     denoiser = _config(folder / family.denoiser / "config.json", model, _Denoiser)
@@ -43,7 +43,7 @@ def read_card(folder: Path, *, model: str, revision: str | None) -> ModelCard:
     scale = 2 ** (len(vae.block_out_channels) - 1)
     height, width = denoiser.latent_size
     defaults = _defaults(folder, model)
-    parameters, weight_bytes = _weights(folder, family, model)
+    parameters, weight_bytes = _weights(source or FolderWeights(folder), family, model)
     return ModelCard(
         model=model,
         revision=revision,
@@ -95,12 +95,6 @@ class _TextEncoder(msgspec.Struct):
     num_hidden_layers: int = 12
 
 
-class _Tensor(msgspec.Struct):
-    """What is read of a tensor's entry in a safetensors header."""
-
-    shape: tuple[int, ...]
-
-
 def _family(index: _Index, model: str) -> Family:
     family = family_of(index.pipeline)
     if family is None:
@@ -133,67 +127,23 @@ def _defaults(folder: Path, model: str) -> Defaults:
         raise ModelError(f"{model!r}: {path}: {error}") from error
 
 
-def _weights(folder: Path, family: Family, model: str) -> tuple[dict[str, int], int]:
+def _weights(source: WeightSource, family: Family, model: str) -> tuple[dict[str, int], int]:
     """Parameters per component, and bytes of all weight files."""
     parameters = {}
     weight_bytes = 0
     for component in family.components:
-        files = weight_files(folder / component)
+        files = source.weights(component)
         if not files:
-            raise ModelError(_no_weights(folder / component, model))
-        parameters[component] = sum(map(_parameters, files))
-        weight_bytes += sum(file.stat().st_size for file in files)
+            raise ModelError(_no_weights(source, component, model))
+        parameters[component] = sum(file.parameters for file in files)
+        weight_bytes += sum(file.size for file in files)
     return parameters, weight_bytes
 
 
-def _no_weights(folder: Path, model: str) -> str:
-    if any(next(folder.glob(pattern), None) for pattern in _PICKLES):
+def _no_weights(source: WeightSource, component: str, model: str) -> str:
+    if source.has_pickles(component):
         return (
-            f"{model!r} has only pickled weights in {folder.name}, which can run code when they"
+            f"{model!r} has only pickled weights in {component}, which can run code when they"
             " are loaded and are refused; use a safetensors revision of it, or convert it"
         )
-    return f"{model!r} has no safetensors weights in {folder}"
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The component's safetensors files of one variant: the plain one, if it is there."""
-    variant = variant_of(folder)
-    return [file for file in sorted(folder.glob("*.safetensors")) if _variant(file) == variant]
-
-
-def variant_of(folder: Path) -> str | None:
-    """The variant diffusers must be asked for: None, or "fp16" if there is nothing else."""
-    found = [_variant(file) for file in folder.glob("*.safetensors")]
-    named = sorted(name for name in found if name is not None)
-    if None in found or not named:
-        return None
-    return next((known for known in ("fp16", "bf16") if known in named), named[0])
-
-
-def _variant(file: Path) -> str | None:
-    """What stands between a file's first dot and its shard number or suffix.
-
-    ``model.fp16-00001-of-00002.safetensors`` is of the variant "fp16"; Stable Diffusion 1.5 also
-    has "non_ema", the weights without their moving average.
-    """
-    middle = file.name.partition(".")[2].removesuffix("safetensors").rstrip(".")
-    return re.sub(r"-\d+-of-\d+$", "", middle) or None
-
-
-def _parameters(file: Path) -> int:
-    return sum(math.prod(shape) for shape in _shapes(file))
-
-
-def _shapes(file: Path) -> Iterator[tuple[int, ...]]:
-    """Shapes of the tensors named in a safetensors header; `ModelError` if it is damaged."""
-    try:
-        with open(file, "rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > _HEADER_LIMIT:
-                raise ValueError(f"its header claims {length} bytes")
-            header = json.loads(stream.read(length))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                yield msgspec.convert(tensor, _Tensor).shape
-    except (OSError, ValueError, AttributeError, RecursionError, struct.error) as error:
-        raise ModelError(f"{file} is not a safetensors file: {error}") from error
+    return f"{model!r} has no safetensors weights in {component}"

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from storage.contract.errors import ModelError
 from storage.contract.families import ModelCard
 from storage.models.card import read_card
+from storage.models.hub import HUB_ID, describe_hub_model, fetch_hub_model
 
 STARTER: Final = "starter"
 """The model that ships with the package; the default."""
 
-_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-
-# What a pipeline needs to be described: configs and vocabularies, no weights, never code.
-_CONFIGS: Final = ["*.json", "*/*.json", "*/merges.txt", "*/*.model"]
-_WEIGHTS: Final = ["*/*.safetensors"]
-
 
 def describe(model: str, revision: str | None = None) -> ModelCard:
     """The card of a model; `ModelError` says where it was looked for."""
-    folder, commit = _find(model, revision, weights=False)
-    return read_card(folder, model=_canonical(model), revision=commit)
+    folder = _find(model, revision)
+    if folder is None:
+        return describe_hub_model(model, revision)
+    return read_card(folder, model=_canonical(model), revision=None)
 
 
 def locate(model: str, revision: str | None = None) -> Path:
     """The folder with the model's files, weights included, fetching them if need be."""
-    return _find(model, revision, weights=True)[0]
+    return _find(model, revision) or fetch_hub_model(model, revision)
 
 
 def _canonical(model: str) -> str:
@@ -48,18 +43,17 @@ def _folder(model: str) -> Path | None:
         return None
 
 
-def _find(model: str, revision: str | None, *, weights: bool) -> tuple[Path, str | None]:
+def _find(model: str, revision: str | None) -> Path | None:
+    """The model's folder on this machine; None if it must be the hub's."""
     folder = starter_folder() if model == STARTER else _folder(model)
-    if folder is None and _HUB_ID.fullmatch(model):
-        return _from_hub(model, revision, weights=weights)
-    if folder is None:
+    if folder is None and not HUB_ID.fullmatch(model):
         raise ModelError(
             f"no model {model!r}: it is neither {STARTER!r}, nor a folder, nor a hub id",
             hint="a hub id looks like stable-diffusion-v1-5/stable-diffusion-v1-5",
         )
-    if revision is not None:
+    if folder is not None and revision is not None:
         raise ModelError(f"{model!r} lies in a folder and has no revision {revision!r}")
-    return folder, None
+    return folder
 
 
 def starter_folder() -> Path:
@@ -70,37 +64,3 @@ def starter_folder() -> Path:
         if (Path(place) / "model" / "model_index.json").exists():
             return Path(place) / "model"
     raise ModelError("the starter model is missing from this installation")
-
-
-def _from_hub(model: str, revision: str | None, *, weights: bool) -> tuple[Path, str | None]:
-    hub = _load_hub()
-    patterns = _CONFIGS + (_WEIGHTS if weights else [])
-    fetch = {"revision": revision, "allow_patterns": patterns}
-    try:
-        folder = Path(hub.snapshot_download(model, **fetch))
-    except Exception as error:  # the hub's client raises many kinds; all mean the same here
-        raise _not_found(model, revision, error) from error
-    # Snapshots lie in folders named by their commit, whatever branch or tag was asked for.
-    commit = folder.name if _COMMIT.fullmatch(folder.name) else revision
-    return folder, commit
-
-
-def _not_found(model: str, revision: str | None, error: Exception) -> ModelError:
-    at = f" at revision {revision!r}" if revision else ""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ModelError(
-        f"no model {model!r}{at}: it is no folder here, and the Hugging Face hub did not give"
-        f" it: {reason}",
-        hint="check the name and the network; a gated model needs `hf auth login` first",
-    )
-
-
-def _load_hub() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise ModelError(
-            "models from the Hugging Face hub need huggingface_hub",
-            hint="pip install 'rendermill[worker]', or name a folder",
-        ) from error
-    return huggingface_hub

@@ -1,13 +1,83 @@
-"""The hash of the weights that were loaded: names can be moved, weights cannot."""
+"""Weight files: which of a component's belong together, what they hold, and their hash."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+import math
+import re
+import struct
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
 
-from storage.models.card import weight_files
+import msgspec
+
+from storage.contract.errors import ModelError
+
+SUFFIX: Final = ".safetensors"
+PICKLE_SUFFIXES: Final = (".bin", ".ckpt", ".pt", ".pth")
+_HEADER_LIMIT: Final = 100 << 20  # safetensors' own limit
+
+
+class WeightFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One safetensors file, known by its header."""
+
+    name: str
+    size: int  #: bytes
+    parameters: int
+
+
+class WeightSource(Protocol):
+    """Tells of a model's weight files, wherever they are."""
+
+    def weights(self, component: str) -> list[WeightFile]:
+        """The component's files of one variant, the plain one if there is one."""
+
+    def has_pickles(self, component: str) -> bool:
+        """Whether the component has weights in a form that is refused."""
+
+
+class FolderWeights:
+    """Weights in a local folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def weights(self, component: str) -> list[WeightFile]:
+        """By their headers; `ModelError` if one is damaged."""
+        return [
+            WeightFile(name=file.name, size=file.stat().st_size, parameters=_parameters(file))
+            for file in weight_files(self._folder / component)
+        ]
+
+    def has_pickles(self, component: str) -> bool:
+        """By their names."""
+        files = (self._folder / component).glob("*")
+        return any(file.suffix in PICKLE_SUFFIXES for file in files)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The component's safetensors files of one variant: the plain one, if it is there."""
+    names, _ = one_variant(file.name for file in folder.glob(f"*{SUFFIX}"))
+    return [folder / name for name in names]
+
+
+def variant_of(folder: Path) -> str | None:
+    """The variant diffusers must be asked for: None, or "fp16" if there is nothing else."""
+    return one_variant(file.name for file in folder.glob(f"*{SUFFIX}"))[1]
+
+
+def one_variant(names: Iterable[str]) -> tuple[list[str], str | None]:
+    """Of file names, the safetensors ones of one variant, sorted; and which variant that is."""
+    by_variant: dict[str | None, list[str]] = {}
+    for name in sorted(name for name in names if name.endswith(SUFFIX)):
+        by_variant.setdefault(_variant(name), []).append(name)
+    for variant in (None, "fp16", "bf16", *sorted(filter(None, by_variant))):
+        if variant in by_variant:
+            return by_variant[variant], variant
+    return [], None
 
 
 def weights_hash(folder: Path, components: Iterable[str]) -> str:
@@ -25,3 +95,42 @@ def _file_hash(file: Path, _size: int, _modified: int) -> bytes:
     # Size and time are in the key, so a file that was replaced is read again.
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _variant(name: str) -> str | None:
+    """What stands between a file's first dot and its shard number or suffix.
+
+    ``model.fp16-00001-of-00002.safetensors`` is of the variant "fp16"; Stable Diffusion 1.5 also
+    has "non_ema", the weights without their moving average.
+    """
+    middle = name.partition(".")[2].removesuffix("safetensors").rstrip(".")
+    return re.sub(r"-\d+-of-\d+$", "", middle) or None
+
+
+class _Tensor(msgspec.Struct):
+    """What is read of a tensor's entry in a safetensors header."""
+
+    shape: tuple[int, ...]
+
+
+def _parameters(file: Path) -> int:
+    return sum(math.prod(shape) for shape in _shapes(file))
+
+
+def _shapes(file: Path) -> Iterator[tuple[int, ...]]:
+    """Shapes of the tensors named in a safetensors header; `ModelError` if it is damaged."""
+    try:
+        with open(file, "rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > _HEADER_LIMIT:
+                raise ValueError(f"its header claims {length} bytes")
+            header = json.loads(stream.read(length))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                yield msgspec.convert(tensor, _Tensor).shape
+    except (OSError, ValueError, AttributeError, RecursionError, struct.error) as error:
+        raise ModelError(f"{file} is not a safetensors file: {error}") from error
+
+
+if TYPE_CHECKING:
+    _source: WeightSource = FolderWeights(Path())

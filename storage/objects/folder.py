@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,14 +18,14 @@ from storage.contract.errors import ObjectMissing, StoreFull, StoreUnavailable
 if TYPE_CHECKING:
     from storage.ports import ObjectStore
 
-_PARTIAL = ".partial-"
+_PARTIAL = ".partial"
 _ODD_NAMES = ("", ".", "..")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class FolderStore:
-    """Keeps each object as one file: written beside its place, then renamed into it."""
+    """Keeps each object as one file: written apart, then renamed into its place."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -32,16 +33,25 @@ class FolderStore:
         self._lock = threading.Lock()
 
     def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
-        """Write, flush to the disk, rename, and flush the folder's entry."""
+        """Write beside, flush to the disk, rename into place, flush the folder's entry."""
         target = self._path(key)
         with _translated(key):
-            self._make_folder(target.parent)
             try:
-                _write(target, data, durable=durable)
-            except FileNotFoundError:  # somebody removed the folder since it was made
-                self._made.discard(target.parent)
-                self._make_folder(target.parent)
-                _write(target, data, durable=durable)
+                self._write(target, data, durable=durable)
+            except FileNotFoundError:  # somebody removed a folder since it was made
+                self._made.clear()
+                self._write(target, data, durable=durable)
+
+    def sweep(self, older_than_seconds: float) -> int:
+        """Remove what killed writers left unfinished; how many files that was."""
+        removed = 0
+        with _translated(_PARTIAL):
+            for path in (self.root / _PARTIAL).glob("*"):
+                with suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > older_than_seconds:
+                        path.unlink()
+                        removed += 1
+        return removed
 
     def get(self, key: str) -> bytes:
         """The file's bytes."""
@@ -88,13 +98,32 @@ class FolderStore:
             if entry.is_dir(follow_symlinks=False):
                 if (key + "/").startswith(prefix) or prefix.startswith(key + "/"):
                     yield from self._walk(Path(entry.path), prefix)
-            elif key.startswith(prefix) and not entry.name.startswith(_PARTIAL):
+            elif key.startswith(prefix) and not key.startswith(_PARTIAL):
                 yield key
 
     def _path(self, key: str) -> Path:
         if not _is_key(key):
             raise ValueError(f"not an object key: {key!r}")
         return self.root / key
+
+    def _write(self, target: Path, data: bytes, *, durable: bool) -> None:
+        # Unfinished files lie apart from the pictures, where nobody takes one for a picture.
+        partial = self.root / _PARTIAL / secrets.token_hex(8)
+        self._make_folder(partial.parent)
+        self._make_folder(target.parent)
+        try:
+            with open(partial, "xb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            partial.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        if durable:
+            _sync_folder(target.parent)
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder and those above it; that they are there survives a power cut."""
@@ -113,23 +142,6 @@ def _is_key(text: str) -> bool:
     names = text.split("/")
     odd = any(name in _ODD_NAMES or name.startswith(_PARTIAL) for name in names)
     return not odd and "\0" not in text
-
-
-def _write(target: Path, data: bytes, *, durable: bool) -> None:
-    partial = target.with_name(f"{_PARTIAL}{secrets.token_hex(6)}-{target.name}")
-    try:
-        with open(partial, "xb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        partial.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
-    if durable:
-        _sync_folder(target.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from storage.contract.capability import Capability, Mode, ModeNeed, Requirements
-from storage.contract.claims import ClaimedTask, OpenGroup
+from storage.contract.claims import Claim, ClaimedTask, OpenGroup
 from storage.contract.families import ModelCard
 from storage.contract.items import BatchShape, GroupSpec, Item
 from storage.contract.outcomes import Failure, Outcome, Reason
@@ -203,3 +203,46 @@ def add_worker(ledger: Ledger, capability: Capability | None = None, *, pid: int
 def ref_of(task: ClaimedTask) -> tasks.TaskRef:
     """The right to a task, as its worker presents it."""
     return tasks.TaskRef(task.task_id, task.lease)
+
+
+def add_groups(ledger: Ledger, *sizes: tuple[int, int], name: str = "job") -> jobs.Job:
+    """Submit a job with one group after the other, each of (items, batch size); no shards."""
+    new_groups: list[jobs.NewGroup] = []
+    first = 0
+    for length, batch_size in sizes:
+        new_groups.append(
+            jobs.NewGroup(
+                spec=make_spec(denoise=batch_size, guidance_scale=float(len(new_groups))),
+                requirements=make_requirements(),
+                first_item=first,
+                stop_item=first + length,
+            )
+        )
+        first += length
+    new = jobs.NewJob(
+        name=name,
+        digest=f"digest of {name}",
+        token=name,
+        manifest=f"{name}.jsonl",
+        settings="{}",
+        item_count=first,
+    )
+    with ledger.write() as connection:
+        return jobs.get(connection, jobs.create(connection, new, new_groups, [], now=1.0))
+
+
+def cut_task(
+    ledger: Ledger,
+    worker_id: int,
+    *,
+    items: int = 4,
+    group_id: int = 1,
+    lease: int = 7,
+    now: float = 1.0,
+) -> ClaimedTask | None:
+    """Claim from that group, whatever the policy would say; the lease lasts a minute."""
+    claim = Claim(group_id=group_id, items=items, mode=Mode.CPU)
+    with ledger.write() as connection:
+        return tasks.cut(
+            connection, claim, worker_id=worker_id, lease=lease, lease_seconds=60.0, now=now
+        )

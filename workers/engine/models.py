@@ -9,9 +9,9 @@ from typing import Any
 
 from storage.contract.errors import ModelError, ModelUnusable
 from storage.contract.families import Family
-from storage.models.card import read_card, variant_of
+from storage.models.card import read_card
 from storage.models.resolve import locate
-from storage.models.weights import weights_hash
+from storage.models.weights import variant_of, weights_hash
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from storage.contract.claims import ClaimedTask
 from storage.contract.classes import GIB
 from storage.contract.states import Entity
-from storage.db import profiles
+from storage.db import profiles, tasks
 from storage.db.engine import Ledger
 from storage.db.transitions import advance
 from storage.objects.memory import MemoryStore
@@ -11,9 +11,11 @@ from storage.testing.factories import (
     add_job,
     add_worker,
     make_capability,
+    make_failure,
     make_item,
     make_requirements,
     make_spec,
+    ref_of,
 )
 from workers.claiming import Claimer
 
@@ -63,6 +65,24 @@ def test_a_paused_job_is_not_claimed_from(
     assert claimer_of(ledger, worker_id).claim(None) is None
 
 
+def test_a_group_that_rests_after_a_failure_does_not_hold_up_the_next_one(
+    ledger: Ledger, store: MemoryStore, worker_id: int
+) -> None:
+    add_job(ledger, store, name="failing", priority=5)
+    add_job(ledger, store, name="waiting")
+    claimer = claimer_of(ledger, worker_id)
+    first = claimer.claim(None)
+    assert first is not None
+    failure = make_failure(at=ledger.now())
+    with ledger.write() as connection:
+        tasks.fail(connection, ref_of(first), failure)
+
+    task = claimer.claim(None)
+
+    assert task is not None
+    assert (first.job_name, task.job_name) == ("failing", "waiting")
+
+
 def test_two_workers_get_smaller_and_smaller_pieces_that_never_meet(
     ledger: Ledger, store: MemoryStore, worker_id: int
 ) -> None:
@@ -71,13 +91,13 @@ def test_two_workers_get_smaller_and_smaller_pieces_that_never_meet(
     _measured(ledger, spec.profile_key, seconds_per_image=0.01)
     claimers = [claimer_of(ledger, worker_id), claimer_of(ledger, add_worker(ledger, pid=2))]
 
-    tasks: list[ClaimedTask] = []
-    while (task := claimers[len(tasks) % 2].claim(None)) is not None:
-        tasks.append(task)
+    cut: list[ClaimedTask] = []
+    while (task := claimers[len(cut) % 2].claim(None)) is not None:
+        cut.append(task)
 
-    taken = [item for task in tasks for item in range(task.first_item, task.stop_item)]
+    taken = [item for task in cut for item in range(task.first_item, task.stop_item)]
     assert taken == list(range(1000))
-    sizes = [task.items for task in tasks]
+    sizes = [task.items for task in cut]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] == 252  # half of its half, in whole batches
     assert sizes[-1] == 4

@@ -1,0 +1,147 @@
+"""Models on the Hugging Face hub: looked at without their weights, fetched when rendered."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from storage.contract.errors import ModelError
+from storage.contract.families import ModelCard
+from storage.models.card import read_card
+from storage.models.weights import PICKLE_SUFFIXES, WeightFile, one_variant
+
+if TYPE_CHECKING:
+    from storage.models.weights import WeightSource
+
+HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+
+# What a pipeline needs to be described: configs and vocabularies, no weights, never code.
+_CONFIGS: Final = ["*.json", "*/*.json", "*/merges.txt", "*/*.model"]
+
+
+def describe_hub_model(model: str, revision: str | None) -> ModelCard:
+    """The card; where weights are not in the cache yet, their headers are asked for."""
+    listing = _Listing.ask(model, revision)
+    if listing is None:
+        folder, commit = _cached(model, revision)
+        return read_card(folder, model=model, revision=commit)
+    folder = _fetch(model, revision, _CONFIGS)
+    return read_card(folder, model=model, revision=listing.commit, source=listing)
+
+
+def fetch_hub_model(model: str, revision: str | None) -> Path:
+    """The folder with configs and the weights of one variant, fetched if need be."""
+    listing = _Listing.ask(model, revision)
+    if listing is None:
+        return _cached(model, revision)[0]
+    return _fetch(model, revision, _CONFIGS + listing.weight_paths())
+
+
+class _Listing:
+    """The files of a model on the hub at one commit."""
+
+    def __init__(self, model: str, commit: str, sizes: dict[str, int]) -> None:
+        self.commit = commit
+        self._model = model
+        self._sizes = sizes
+
+    @classmethod
+    def ask(cls, model: str, revision: str | None) -> _Listing | None:
+        """None if the hub cannot be reached, so that the cache must do."""
+        hub = _load_hub()
+        try:
+            info = hub.HfApi().model_info(model, revision=revision, files_metadata=True)
+        except hub.errors.HfHubHTTPError as error:
+            raise _not_found(model, revision, error) from error
+        except Exception:  # no network, or offline mode: the client raises many kinds
+            return None
+        sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
+        return cls(model, str(info.sha), sizes)
+
+    def weight_paths(self) -> list[str]:
+        """All components' weight files, one variant of each."""
+        folders = sorted({path.partition("/")[0] for path in self._sizes if "/" in path})
+        return [f"{folder}/{name}" for folder in folders for name in self._names(folder)]
+
+    def weights(self, component: str) -> list[WeightFile]:
+        """By their headers, read over the network."""
+        return [
+            WeightFile(
+                name=name,
+                size=self._sizes[f"{component}/{name}"],
+                parameters=self._parameters(f"{component}/{name}"),
+            )
+            for name in self._names(component)
+        ]
+
+    def has_pickles(self, component: str) -> bool:
+        """By their names."""
+        return any(name.endswith(PICKLE_SUFFIXES) for name in self._inside(component))
+
+    def _names(self, component: str) -> list[str]:
+        return one_variant(self._inside(component))[0]
+
+    def _inside(self, component: str) -> list[str]:
+        start = component + "/"
+        return [path.removeprefix(start) for path in self._sizes if path.startswith(start)]
+
+    def _parameters(self, path: str) -> int:
+        try:
+            header = _load_hub().parse_safetensors_file_metadata(
+                self._model, path, revision=self.commit
+            )
+        except Exception as error:  # the hub's client raises many kinds
+            raise _not_found(self._model, self.commit, error) from error
+        return sum(header.parameter_count.values())
+
+
+def _fetch(model: str, revision: str | None, patterns: list[str]) -> Path:
+    try:
+        hub = _load_hub()
+        # By the name that was asked for, not its commit: so the cache knows it offline too.
+        return Path(hub.snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # the hub's client raises many kinds; all mean the same here
+        raise _not_found(model, revision, error) from error
+
+
+def _cached(model: str, revision: str | None) -> tuple[Path, str | None]:
+    """What an earlier download left, and its commit."""
+    try:
+        hub = _load_hub()
+        # Only configs are insisted on: the client would miss the variants nobody fetched.
+        folder = Path(
+            hub.snapshot_download(
+                model, revision=revision, local_files_only=True, allow_patterns=_CONFIGS
+            )
+        )
+    except Exception as error:  # the hub's client raises many kinds
+        raise _not_found(model, revision, error) from error
+    # Snapshots lie in folders named by their commit, whatever branch or tag was asked for.
+    return folder, folder.name if _COMMIT.fullmatch(folder.name) else revision
+
+
+def _not_found(model: str, revision: str | None, error: Exception) -> ModelError:
+    at = f" at revision {revision!r}" if revision else ""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ModelError(
+        f"no model {model!r}{at}: it is no folder here, and the Hugging Face hub did not give"
+        f" it: {reason}",
+        hint="check the name and the network; a gated model needs `hf auth login` first",
+    )
+
+
+def _load_hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ModelError(
+            "models from the Hugging Face hub need huggingface_hub",
+            hint="pip install 'rendermill[worker]', or name a folder",
+        ) from error
+    return huggingface_hub
+
+
+if TYPE_CHECKING:
+    _source: WeightSource = _Listing("", "", {})

@@ -1,0 +1,36 @@
+"""Model families."""
+
+from __future__ import annotations
+
+import pytest
+
+from storage.contract.families import FAMILIES, STABLE_DIFFUSION, Family, family_of
+from storage.testing.factories import make_card
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda one: one.name)
+def test_a_family_covers_its_pipelines_and_no_other_family_does(family: Family) -> None:
+    assert family.pipelines
+    assert [family_of(name) for name in family.pipelines] == [family] * len(family.pipelines)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda one: one.name)
+def test_components_come_in_the_order_of_the_phases(family: Family) -> None:
+    encoders = tuple(encoder for _, encoder in family.text_encoders)
+    assert family.components == (*encoders, family.denoiser, "vae")
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda one: one.name)
+def test_the_smallest_size_is_one_the_model_can_render(family: Family) -> None:
+    assert family.min_size > 0
+    assert family.min_size % family.size_multiple == 0
+
+
+def test_a_pipeline_no_family_covers_has_none() -> None:
+    assert family_of("FluxPipeline") is None
+    with pytest.raises(LookupError, match="no family covers FluxPipeline"):
+        assert make_card(pipeline="FluxPipeline").family
+
+
+def test_a_card_knows_its_family() -> None:
+    assert make_card().family is STABLE_DIFFUSION
