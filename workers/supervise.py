@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -61,7 +62,9 @@ class Place:
 
 
 @dataclass(kw_only=True, slots=True)
-class _Child:
+class Child:
+    """A worker process under supervision."""
+
     place: Place
     process: subprocess.Popen[bytes]
     started_at: float  #: as the system knows it: with the pid, it names the process
@@ -78,24 +81,27 @@ class Supervisor:
     stop: Stop
     grace: float
     tell: Callable[[Event], None]
-    _children: list[_Child] = field(default_factory=list)
+    children: list[Child] = field(default_factory=list)
     _early_deaths: dict[int, int] = field(default_factory=dict)
     _locks: dict[str, IO[str]] = field(default_factory=dict)
 
     def run(self) -> bool:
         """Supervise; whether all went well."""
-        if not self._lock_devices():
-            return True
+        try:
+            return self._supervise() if self._lock_devices() else True
+        finally:
+            self._end_children()
+            for file in self._locks.values():
+                file.close()
+
+    def _supervise(self) -> bool:
         for place in self.places:
             self._start(place)
-        well = True
-        while self._children and not self.stop.requested:
-            well &= self._look()
-            if not well:
-                break
+        while self.children and not self.stop.requested:
+            if not self._look():
+                return False
             self.stop.wait(LOOK_SECONDS)
-        self._end_children()
-        return well
+        return True
 
     def _lock_devices(self) -> bool:
         """Take the lock of every device, waiting for others; False if told to stop meanwhile."""
@@ -131,14 +137,14 @@ class Supervisor:
                 pass_fds=[self._locks[place.device].fileno()],
             )
         started_at = psutil.Process(process.pid).create_time()
-        child = _Child(place=place, process=process, started_at=started_at, log=log)
-        self._children.append(child)
+        child = Child(place=place, process=process, started_at=started_at, log=log)
+        self.children.append(child)
         self._say("started", child)
 
     def _look(self) -> bool:
         """Deal with children that ended; False if it makes no sense to go on."""
-        for child in [c for c in self._children if c.process.poll() is not None]:
-            self._children.remove(child)
+        for child in [c for c in self.children if c.process.poll() is not None]:
+            self._forget(child)
             code = child.process.returncode
             if code == 0:
                 continue
@@ -153,7 +159,7 @@ class Supervisor:
             self._start(child.place)
         return True
 
-    def _gives_up(self, child: _Child) -> bool:
+    def _gives_up(self, child: Child) -> bool:
         """Whether workers at this place die before they do anything, again and again."""
         place = id(child.place)
         self._early_deaths[place] = self._early_deaths.get(place, 0) + 1
@@ -164,7 +170,7 @@ class Supervisor:
         self._say("failed", child, said)
         return True
 
-    def _bury(self, child: _Child) -> bool:
+    def _bury(self, child: Child) -> bool:
         """End the dead worker's leases, with blame; whether it had claimed anything.
 
         Where the ledger cannot be written, the rescue of a later run does it, without blame.
@@ -176,7 +182,7 @@ class Supervisor:
             self._say("died", child, error.message)
             return False
 
-    def _end_leases(self, connection: sa.Connection, child: _Child) -> bool:
+    def _end_leases(self, connection: sa.Connection, child: Child) -> bool:
         how = _how(child.process.returncode)
         now = self.ledger.now()
         worker = workers.find_process(
@@ -195,7 +201,7 @@ class Supervisor:
             workers.leave(connection, worker.id, now=now, detail=how)
         return bool(held)
 
-    def _say(self, event: str, child: _Child, message: str = "") -> None:
+    def _say(self, event: str, child: Child, message: str = "") -> None:
         self.tell(
             Event(
                 event=event,
@@ -209,16 +215,23 @@ class Supervisor:
     def _end_children(self) -> None:
         """Ask all to drain, give them the grace, then kill what is left."""
         quick = self.stop.overdue
-        for child in self._children:
+        for child in self.children:
             child.process.send_signal(signal.SIGQUIT if quick else signal.SIGTERM)
         deadline = time.monotonic() + (0 if quick else self.grace) + KILL_MARGIN_SECONDS
-        for child in self._children:
+        for child in list(self.children):
             try:
                 child.process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
                 self._bury(child)
+            self._forget(child)
+
+    def _forget(self, child: Child) -> None:
+        self.children.remove(child)
+        if child.process.stdin is not None:
+            with suppress(BrokenPipeError):
+                child.process.stdin.close()
 
 
 def worker_command(*options: str) -> list[str]:
