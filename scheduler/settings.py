@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from scheduler.manifest.fields import shown
 from scheduler.manifest.limits import Limits
 from storage.contract.errors import SettingError
 
 PREFIX: Final = "RENDERMILL_"
 DEFAULT_HOME: Final = Path("rendermill-home")
+
+MAX_DIGITS: Final = 18
+"""Of a limit: some of them are handed to C, which counts to 2^63."""
 
 
 def read_limits(environment: Mapping[str, str]) -> Limits:
@@ -22,7 +26,8 @@ def read_limits(environment: Mapping[str, str]) -> Limits:
         text = environment.get(variable)
         if text is None:
             continue
-        if not text.strip().isdecimal() or int(text) < 1:
-            raise SettingError(f"{variable} must be a whole number from 1 on, not {text!r}")
-        values[field.name] = int(text)
+        digits = text.strip()
+        if not digits.isdecimal() or len(digits) > MAX_DIGITS or int(digits) < 1:
+            raise SettingError(f"{variable} must be a whole number from 1 on, not {shown(text)}")
+        values[field.name] = int(digits)
     return Limits(**values)

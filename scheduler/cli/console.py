@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from scheduler.settings import DEFAULT_HOME
 from storage.contract.items import GroupSpec
@@ -60,7 +62,7 @@ def facts(pairs: Sequence[tuple[str, object]]) -> Table:
     made.add_column(overflow="fold")
     for name, value in pairs:
         if value not in (None, ""):
-            made.add_row(name, str(value))
+            made.add_row(name, Text(visible(str(value))))
     return made
 
 
@@ -111,6 +113,27 @@ def settings(spec: GroupSpec) -> str:
     )
 
 
+# Escape sequences in a prompt must not reach the terminal. Tabs and line feeds may.
+_PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}
+_CONTROLS = _PICTURES | {127: 0x2421} | dict.fromkeys(range(128, 160), 0xFFFD)
+
+
+def visible(text: str) -> str:
+    """Text with a picture in the place of each control character."""
+    return text.translate(_CONTROLS)
+
+
+_BRACKET = re.compile(r"(\\*)\[([a-z#/@][^[]*?\])?")
+
+
 def escaped(text: str) -> str:
-    """Text that Rich must not take for markup."""
-    return text.replace("[", "\\[")
+    """Text that neither Rich nor the terminal must take for more than text.
+
+    `rich.markup.escape` loses a backslash before a bracket that begins no tag.
+    """
+    return _BRACKET.sub(_escaped_bracket, visible(text))
+
+
+def _escaped_bracket(found: re.Match[str]) -> str:
+    backslashes, rest_of_tag = found[1], found[2]
+    return f"{backslashes * 2}\\[{rest_of_tag}" if rest_of_tag else f"{backslashes}\\["

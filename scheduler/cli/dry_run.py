@@ -10,7 +10,6 @@ import msgspec
 from scheduler import estimate
 from scheduler.cli.console import (
     duration,
-    escaped,
     facts,
     out,
     print_json,
@@ -91,7 +90,7 @@ def show(work: Prepared, home: Path, options: RunOptions, *, as_json: bool) -> N
                 ("rows", f"{work.rows:,}"),
                 ("rejected", f"{work.problems.rejected_rows:,}" * bool(work.problems.total)),
                 ("images", f"{work.items:,}"),
-                ("tags", escaped(", ".join(work.tag_names))),
+                ("tags", ", ".join(work.tag_names)),
                 ("time", f"about {duration(total['seconds'])} ({how})"),
                 ("space", f"about {size(total['bytes'])}"),
                 ("note", "; ".join(work.notes)),

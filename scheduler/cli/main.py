@@ -56,7 +56,7 @@ def main() -> None:
     except RendermillError as error:
         err.print(f"[red]error:[/] {escaped(error.message)}", soft_wrap=True)
         if error.hint:
-            err.print(f"[dim]→ {escaped(error.hint)}[/]", soft_wrap=True)
+            err.print(f"→ {escaped(error.hint)}", style="dim", soft_wrap=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has seen enough.

@@ -23,9 +23,10 @@ from scheduler.cli.console import (
     table,
 )
 from scheduler.service.home import Home, open_home
-from scheduler.service.options import pairs
+from scheduler.service.options import split_pairs
 from scheduler.settings import DEFAULT_HOME
 from storage.contract.errors import InputError
+from storage.contract.items import SEED_MAX
 from storage.contract.keys import image_id, parse_image_id
 from storage.contract.outcomes import Outcome
 from storage.contract.states import JobState
@@ -34,11 +35,14 @@ from storage.db.images import ImageFilter, ImageRow
 from storage.db.jobs import Job
 
 SHOWN_GROUPS = 20
+LARGEST = 2**63 - 1  # that SQL compares with
 
 
 def jobs_command(
     limit: LimitOption = 20,
-    before: Annotated[int | None, typer.Option(help="Go on after the job of this number.")] = None,
+    before: Annotated[
+        int | None, typer.Option(min=1, max=LARGEST, help="Go on after the job of this number.")
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -100,9 +104,11 @@ def images_command(
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="With this tag; repeatable.")
     ] = None,
     contains: Annotated[str | None, typer.Option(help="With this in the prompt.")] = None,
-    seed: Annotated[int | None, typer.Option(help="With this seed.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=SEED_MAX, help="With this seed.")] = None,
     model: Annotated[str | None, typer.Option(help="Of this model.")] = None,
-    row: Annotated[int | None, typer.Option(help="Of this manifest row, from 0.")] = None,
+    row: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST, help="Of this manifest row, from 0.")
+    ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only items that failed.")] = False,
     truncated: Annotated[
         bool, typer.Option("--truncated", help="Only prompts too long for the text encoder.")
@@ -119,7 +125,7 @@ def images_command(
             wanted = ImageFilter(
                 job_id=jobs.find(connection, job).id if job else None,
                 outcome=Outcome.FAILED if failed else None,
-                tags=tuple(pairs(tag or [], "--tag").items()),
+                tags=tuple(split_pairs(tag or [], "--tag", example="category=Animals")),
                 contains=contains,
                 seed=seed,
                 model=model,
@@ -197,7 +203,7 @@ def _print_job(
                     "finished",
                     f"{moment(job.finished_at)}, after {duration(took)}" if took else None,
                 ),
-                ("manifest", escaped(job.manifest)),
+                ("manifest", job.manifest),
                 ("pictures", home.store.locate(f"renders/{job.name}")),
             ]
         )
@@ -273,4 +279,4 @@ def _image_fields(home: Home, job: str, row: ImageRow) -> dict[str, Any]:
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={one}" for name, one in value.items())
-    return "" if value is None else escaped(str(value))
+    return "" if value is None else str(value)

@@ -208,7 +208,8 @@ def _leave(
             hint=f"what is rendered is kept; go on with: rendermill resume {job.name}",
         )
     if not as_json:
-        err.print(f"Interrupted. Go on with: [bold]rendermill resume {job.name}{_home(home)}[/]")
+        at = escaped(_home(home))
+        err.print(f"Interrupted. Go on with: [bold]rendermill resume {job.name}{at}[/]")
     raise typer.Exit(EXIT_INTERRUPTED)
 
 

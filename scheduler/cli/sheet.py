@@ -33,4 +33,5 @@ def contact_sheet_command(
         layout = Layout(title=found.name, of=found.item_count, columns=columns, cell=cell)
         page = contact_sheet(rows, layout, opened.store)
     save(page, output)
-    out.print(f"{output}: {len(rows):,} of {found.item_count:,} images, {page.width}x{page.height}")
+    said = f"{len(rows):,} of {found.item_count:,} images, {page.width}x{page.height}"
+    out.print(f"{output}: {said}", markup=False, soft_wrap=True)

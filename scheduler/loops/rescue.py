@@ -38,17 +38,15 @@ def rescue(ledger: Ledger, *, is_alive: IsAlive) -> Rescued:
     if not gone and not overdue:
         return Rescued()
     with ledger.write() as connection:
-        ended = items = 0
+        lapsed: list[int] = []  # items of each task
         for worker in gone:
             why = f"the process of {worker.name} is gone"
             for ref in tasks.leased_by(connection, worker.id):
-                items += _lapse(connection, ref, worker.id, why, now)
-                ended += 1
+                lapsed += _lapse(connection, ref, worker.id, why, now)
             _sign_off(connection, worker.id, why, now)
         for ref, worker_id in overdue:
-            items += _lapse(connection, ref, worker_id, "the lease ran out", now)
-            ended += 1
-    return Rescued(tasks=ended, items=items, workers=len(gone))
+            lapsed += _lapse(connection, ref, worker_id, "the lease ran out", now)
+    return Rescued(tasks=len(lapsed), items=sum(lapsed), workers=len(gone))
 
 
 def _gone(worker: workers.Worker, is_alive: IsAlive, now: float) -> bool:
@@ -60,12 +58,12 @@ def _gone(worker: workers.Worker, is_alive: IsAlive, now: float) -> bool:
 
 def _lapse(
     connection: sa.Connection, ref: tasks.TaskRef, worker_id: int, why: str, now: float
-) -> int:
+) -> list[int]:
     failure = Failure(reason=Reason.LAPSED, detail=why, worker_id=worker_id, at=now)
     try:
-        return tasks.lapse(connection, ref, now=now, failure=failure)
+        return [tasks.lapse(connection, ref, now=now, failure=failure)]
     except LeaseLost:
-        return 0  # it ended by itself between the look and the lock
+        return []  # it ended by itself between the look and the lock
 
 
 def _sign_off(connection: sa.Connection, worker_id: int, why: str, now: float) -> None:

@@ -24,6 +24,9 @@ from storage.contract.items import SEED_MAX, Item, derive_seed
 SHOWN_COLUMNS: Final = 20
 """Columns named in an error about them."""
 
+_KEPT_COLUMNS = 10_000  # sets of columns worked out
+_KEPT_SETTINGS = 100_000  # settings checked
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rules:
@@ -113,6 +116,9 @@ class Expander:
         names = tuple(values)
         columns = self._columns.get(names)
         if columns is None:
+            if len(self._columns) >= _KEPT_COLUMNS:  # rows with columns of their own each
+                self._columns.clear()
+                self._seen.clear()
             try:
                 columns = Columns(names)
                 self._need_prompt(columns, values)
@@ -146,6 +152,8 @@ class Expander:
             )
             for combination in rules.sweep
         ]
+        if len(self._seen) >= _KEPT_SETTINGS:
+            self._seen.clear()
         self._seen[key] = groups
         return groups
 
@@ -175,7 +183,8 @@ class Expander:
         value = values[column] if column is not None else ABSENT
         if self._given(value):
             if type(value) is not str or len(value) > rules.limits.max_prompt_chars:
-                return str(self._parse(name, value))  # raises, or is a subclass of str
+                text: str = self._parse(name, value)  # raises, or is a subclass of str
+                return text
             if "\0" in value:
                 self._parse(name, value)
             return value
@@ -278,7 +287,7 @@ def _digits(tag: str, number: int | float) -> str:
     try:
         return repr(number)
     except ValueError:  # Python refuses to write out integers of thousands of digits
-        raise FieldError(tag, f"is a tag and must be shorter than {shown(number)}") from None
+        raise FieldError(tag, f"is a tag, and {shown(number)}") from None
 
 
 def _check_tags(tags: dict[str, str], limits: Limits) -> None:

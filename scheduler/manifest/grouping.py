@@ -12,7 +12,7 @@ from scheduler.manifest.problems import FieldError
 from storage.contract.errors import ModelError
 from storage.contract.families import ModelCard
 from storage.contract.items import GroupSpec
-from storage.contract.samplers import find_sampler
+from storage.contract.samplers import Sampler, UnknownSampler, find_sampler
 
 Describe = Callable[[str, str | None], ModelCard]
 
@@ -66,7 +66,7 @@ class GroupTable:
         if clip_skip is not None and clip_skip >= card.text_layers:
             last = card.text_layers - 1
             raise FieldError("clip_skip", f"must be 0 to {last} for this model, not {clip_skip}")
-        sampler = find_sampler(chosen("scheduler", card.scheduler))
+        sampler = _sampler(chosen("scheduler", card.scheduler))
         return GroupSpec(
             model=card.model,
             revision=card.revision,
@@ -91,6 +91,15 @@ class GroupTable:
             hint = f" ({card.hint})" if card.hint else ""
             raise FieldError("model", card.message + hint)
         return card
+
+
+def _sampler(name: str) -> Sampler:
+    try:
+        return find_sampler(name)
+    except UnknownSampler as error:  # of the model itself: what rows say is checked before
+        raise FieldError(
+            "scheduler", f"the model's own cannot be used, name one: {error}"
+        ) from None
 
 
 def _check_side(name: str, side: int, card: ModelCard) -> None:

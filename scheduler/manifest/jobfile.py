@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO, Final, cast
 
 import yaml
 from pydantic import (
@@ -125,8 +125,8 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
             return super().construct_object(node, deep=deep)
         except (ValueError, ArithmeticError, AttributeError, TypeError, LookupError) as error:
             value = shown(node.value) if isinstance(node, yaml.ScalarNode) else "a value"
-            said = f"{value} is read as a {node.tag.rpartition(':')[2]}, and is none"
-            raise yaml.MarkedYAMLError(problem=said, problem_mark=node.start_mark) from error
+            said = f"{value} is no valid {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark) from error
 
 
 def _compose(text: str, problems: Problems) -> tuple[Any, list[int]]:
@@ -149,7 +149,8 @@ def _refuse_depth(text: str) -> None:
             depth += 1
             if depth > MAX_DEPTH:
                 said = f"is nested deeper than {MAX_DEPTH} levels"
-                raise yaml.MarkedYAMLError(problem=said, problem_mark=event.start_mark)
+                mark = cast("Any", event.start_mark)
+                raise yaml.composer.ComposerError(None, None, said, mark)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,11 @@ def format_of(path: str, given: str | None) -> str:
             hint=f"name it with --format: {', '.join(FORMATS)}",
         )
     return found
+
+
+def shown_path(path: str) -> str:
+    """The path as it can be written down: a file's name need not be UTF-8."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 @contextmanager

@@ -18,8 +18,8 @@ import msgspec
 from storage.contract.items import Item
 from storage.contract.shards import SHARD_ITEMS, pack
 
-_BUFFERED_BYTES = 64 << 20
-_CHECK_EVERY = 4096
+_BUFFERED_BYTES = 64 << 20  # of all groups together
+_SHARD_BYTES = 4 << 20  # after which a shard is closed, however few items it has
 
 Piece = tuple[int, int, int]
 """Offset and length in the temporary file, and the number of items."""
@@ -49,7 +49,7 @@ class ItemSpool:
         self._buffers: list[bytearray] = []
         self._buffered: list[int] = []
         self._pieces: list[list[Piece]] = []
-        self._until_check = _CHECK_EVERY
+        self._room = _BUFFERED_BYTES
         self._encode_into = msgspec.msgpack.Encoder().encode_into
 
     @property
@@ -62,20 +62,21 @@ class ItemSpool:
 
     def add(self, group: int, item: Item) -> None:
         """Take an item; a new group has the next number."""
-        if group >= len(self._buffers):
+        while group >= len(self._buffers):  # a group may be numbered and get no item
             self._buffers.append(bytearray())
             self._buffered.append(0)
             self._pieces.append([])
-        self._encode_into(item, self._buffers[group], -1)
+        buffer = self._buffers[group]
+        before = len(buffer)
+        self._encode_into(item, buffer, -1)
+        after = len(buffer)
+        self._room -= after - before
         self._buffered[group] += 1
-        if self._buffered[group] >= SHARD_ITEMS:
+        if self._buffered[group] >= SHARD_ITEMS or after >= _SHARD_BYTES:
             self._flush(group)
-        self._until_check -= 1
-        if not self._until_check:
-            self._until_check = _CHECK_EVERY
-            if sum(map(len, self._buffers)) > _BUFFERED_BYTES:
-                for number in range(len(self._buffers)):
-                    self._flush(number)
+        elif self._room < 0:
+            for number in range(len(self._buffers)):
+                self._flush(number)
 
     def close(self) -> None:
         """Give the disk space back."""
@@ -86,16 +87,17 @@ class ItemSpool:
         """(first item, number of items, bytes), items being numbered through all groups."""
         first = 0
         open_pieces: list[bytes] = []
-        open_items = 0
+        open_items = open_bytes = 0
         for group in range(len(self._buffers)):
             self._flush(group)
             for piece in self._pieces[group]:
                 open_pieces.append(self._read(piece))
                 open_items += piece[2]
-                if open_items >= SHARD_ITEMS:
+                open_bytes += piece[1]
+                if open_items >= SHARD_ITEMS or open_bytes >= _SHARD_BYTES:
                     yield first, open_items, pack(open_pieces, open_items)
                     first += open_items
-                    open_pieces, open_items = [], 0
+                    open_pieces, open_items, open_bytes = [], 0, 0
         if open_items:
             yield first, open_items, pack(open_pieces, open_items)
 
@@ -108,6 +110,7 @@ class ItemSpool:
         file.write(buffer)
         self._pieces[group].append((self._end, len(buffer), count))
         self._end += len(buffer)
+        self._room += len(buffer)
         self._buffers[group] = bytearray()
         self._buffered[group] = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,9 @@ from storage.db.images import ImageRow
 from storage.ports import ObjectStore
 
 MAX_PICTURES: Final = 400
+MAX_PAGE_PIXELS: Final = 200_000_000
+"""A page is held in memory at three bytes a pixel."""
+
 _MARGIN: Final = 12
 _LINE: Final = 15
 _CAPTION_LINES: Final = 3
@@ -26,9 +30,9 @@ _PAPER: Final = (250, 250, 248)
 _INK: Final = (40, 40, 44)
 _FAINT: Final = (140, 140, 146)
 _FAILED: Final = (236, 226, 224)
-_WIDEST: Final = 2400
+_WIDEST: Final = 2000
 _HEAD: Final = 45
-_FONT: Final = ImageFont.load_default(11)
+_FONT: Final = ImageFont.load_default(12)
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +56,11 @@ def contact_sheet(rows: Sequence[ImageRow], layout: Layout, store: ObjectStore) 
     wide = layout.cell + _MARGIN
     high = wide + _LINE * _CAPTION_LINES
     size = (across * wide + _MARGIN, math.ceil(len(rows) / across) * high + _MARGIN + _HEAD)
+    if size[0] * size[1] > MAX_PAGE_PIXELS:
+        raise InputError(
+            f"a page of {size[0]:,} x {size[1]:,} pixels is too large",
+            hint="show fewer pictures (--limit) or smaller ones (--cell)",
+        )
     page = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(page)
     _write_head(draw, layout, len(rows))
@@ -68,7 +77,7 @@ def spread(count: int, most: int = MAX_PICTURES) -> list[int]:
     """Which of `count` items to show if only `most` fit: evenly spread, first and last too."""
     if count <= most:
         return list(range(count))
-    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+    return [round(i * (count - 1) / max(1, most - 1)) for i in range(most)]
 
 
 def rows_of_job(ledger: Ledger, job_id: int, items: Sequence[int]) -> Iterator[ImageRow]:
@@ -115,7 +124,7 @@ def _tile(row: ImageRow, cell: int, store: ObjectStore) -> Image.Image:
 
 
 def _load(row: ImageRow, cell: int, store: ObjectStore) -> Image.Image | None:
-    """The picture at the cell's size: small ones enlarged by whole steps, so they stay crisp."""
+    """The picture at the cell's size."""
     if row.outcome != Outcome.RENDERED or row.object_key is None:
         return None
     small = row.thumbnail_key and max(row.width, row.height) > cell
@@ -123,8 +132,6 @@ def _load(row: ImageRow, cell: int, store: ObjectStore) -> Image.Image | None:
     with Image.open(io.BytesIO(store.get(key))) as opened:
         picture = opened.convert("RGB")
     scale = cell / max(picture.size)
-    if scale >= 2:
-        scale = math.floor(scale)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     how = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS
     return picture.resize(size, how)
@@ -139,6 +146,8 @@ def _caption(row: ImageRow, cell: int) -> list[str]:
             lines[-1] = longer
         else:
             lines.append(word)
+        if len(lines) > _CAPTION_LINES:
+            break
     if len(lines) > _CAPTION_LINES:
         lines = lines[:_CAPTION_LINES]
         lines[-1] += " …"
@@ -146,6 +155,12 @@ def _caption(row: ImageRow, cell: int) -> list[str]:
 
 
 def _clipped(text: str, width: int) -> str:
-    while len(text) > 1 and _FONT.getlength(text) > width:
-        text = text[:-2] + "…"
-    return text
+    """As much of the text as fits, with a sign that it goes on."""
+    if _FONT.getlength(text) <= width:
+        return text
+
+    def length(characters: int) -> float:
+        return _FONT.getlength(text[:characters] + "…")
+
+    fitting = bisect_right(range(1, len(text)), float(width), key=length)
+    return text[: max(1, fitting)] + "…"

@@ -12,7 +12,6 @@ from storage.db.engine import Ledger, open_sqlite
 from storage.db.schema import ensure_schema
 from storage.home import CATALOG
 from storage.objects.folder import FolderStore
-from storage.ports import ObjectStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +20,7 @@ class Home:
 
     path: Path
     ledger: Ledger
-    store: ObjectStore
+    store: FolderStore
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from storage.db.workers import Worker
 RATE_WINDOW_SECONDS: Final = 30.0
 END_SECONDS: Final = 15.0
 RESCUE_SECONDS: Final = 2.0
+SWEPT_AFTER_SECONDS: Final = 3600.0
 GROUPS_LOOKED_AT: Final = 1000
 
 
@@ -129,6 +130,7 @@ class LocalRun:
     def start(self) -> list[DevicePlan]:
         """Free what dead workers left, and start new ones."""
         rescue(self._home.ledger, is_alive=processes.is_alive)
+        self._home.store.sweep(SWEPT_AFTER_SECONDS)
         with self._home.ledger.read() as connection:
             found = list(groups.of_job(connection, self._job_id, limit=GROUPS_LOOKED_AT))
         plans = plan(found, self._options)

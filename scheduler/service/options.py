@@ -65,13 +65,23 @@ def canonical_settings(options: SubmitOptions, rules: Rules) -> str:
 
 
 def pairs(texts: list[str], option: str) -> dict[str, str]:
-    """``["steps=8"]`` as a mapping; `InputError` for one without a sign of equality."""
-    found = {}
+    """``["steps=8"]`` as a mapping; `InputError` for what is no pair, or a name given twice."""
+    found: dict[str, str] = {}
+    for name, value in split_pairs(texts, option, example="num_inference_steps=8"):
+        if name in found:
+            raise InputError(f"{option} {name}: is there twice")
+        found[name] = value
+    return found
+
+
+def split_pairs(texts: list[str], option: str, *, example: str) -> list[tuple[str, str]]:
+    """``["kind=star"]`` as names and values; `InputError` for one without a sign of equality."""
+    found = []
     for text in texts:
         name, sign, value = text.partition("=")
         if not sign or not name.strip():
-            raise InputError(f"{option} {text}: must be FIELD=VALUE, such as num_inference_steps=8")
-        found[name.strip()] = value
+            raise InputError(f"{option} {text}: must be NAME=VALUE, such as {example}")
+        found.append((name.strip(), value))
     return found
 
 
@@ -87,6 +97,8 @@ def _parsed(place: str, values: Mapping[str, Any], limits: Limits) -> dict[str, 
             known = field_named(str(name))
             if known is None:
                 raise FieldError(str(name), "is no field")
+            if known.name in parsed:
+                raise FieldError(str(name), f"names {known.name} a second time")
             parsed[known.name] = parse_field(known, value, limits)
         except FieldError as error:
             raise FieldError(f"{place}{name}", error.message) from None

@@ -20,7 +20,7 @@ from scheduler.manifest.jobfile import ItemsReader, JobFile, manifest_path, read
 from scheduler.manifest.limits import Limits
 from scheduler.manifest.problems import FieldError, Problems, Rejected
 from scheduler.manifest.readers.base import Reader
-from scheduler.manifest.source import JOB_FORMAT, STDIN, format_of, opened, reader_for
+from scheduler.manifest.source import JOB_FORMAT, STDIN, format_of, opened, reader_for, shown_path
 from scheduler.manifest.spool import CountingSink, ItemSpool
 from scheduler.service.options import SubmitOptions, canonical_settings, rules_of
 from storage.contract.errors import InputError, StoreFull
@@ -89,7 +89,7 @@ class _Preparation:
         settings = canonical_settings(options, rules)
         own_priority = options.priority
         return Prepared(
-            name=options.name or job.name,
+            name=job.name if options.name is None else options.name,
             suggested_name=job_name_from(job.name or _stem(options.manifest)),
             digest=_digest(job_digest, reader.digest, settings),
             settings=settings,
@@ -183,7 +183,7 @@ def _stem(manifest: str) -> str:
 
 
 def _shown(manifest: str) -> str:
-    return "standard input" if manifest == STDIN else manifest
+    return "standard input" if manifest == STDIN else shown_path(manifest)
 
 
 @contextmanager

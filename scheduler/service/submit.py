@@ -9,9 +9,10 @@ from contextlib import suppress
 import msgspec
 import sqlalchemy as sa
 
+from scheduler.manifest.source import shown_path
 from scheduler.manifest.spool import ItemSpool
 from scheduler.service.prepare import Prepared
-from storage.contract.errors import InputError, LedgerUnavailable, ObjectError
+from storage.contract.errors import InputError, LedgerError, LedgerUnavailable, ObjectError
 from storage.contract.keys import JOB_NAME, rejected_key, shard_key
 from storage.db import jobs
 from storage.db.engine import Ledger
@@ -34,21 +35,27 @@ def submit(work: Prepared, manifest: str, *, ledger: Ledger, store: ObjectStore)
     """
     if work.name is not None:
         _check_name(work.name)
-        existing = _same(work, ledger)
+        with ledger.read() as connection:
+            existing = _same(work, connection)
         if existing is not None:
             return Submitted(job=existing, created=False)
     token = secrets.token_hex(8)
     written: list[str] = []
+    job: Job | None = None
     try:
         shards = list(_write_shards(work, token, store, written))
         with ledger.write() as connection:
+            existing = _same(work, connection)  # somebody may have been faster
+            if existing is not None:
+                store.delete(written)
+                return Submitted(job=existing, created=False)
             job_id = jobs.create(
                 connection,
                 NewJob(
                     name=work.name or _free_name(connection, work.suggested_name),
                     digest=work.digest,
                     token=token,
-                    manifest=manifest,
+                    manifest=shown_path(manifest),
                     settings=work.settings,
                     priority=work.priority,
                     item_count=work.items,
@@ -60,10 +67,18 @@ def submit(work: Prepared, manifest: str, *, ledger: Ledger, store: ObjectStore)
             )
             job = jobs.get(connection, job_id)
     except BaseException:
-        with suppress(ObjectError):
-            store.delete(written)
+        with suppress(ObjectError, LedgerError):
+            if job is None or not _is_there(ledger, job):
+                store.delete(written)
         raise
     return Submitted(job=job, created=True)
+
+
+def _is_there(ledger: Ledger, job: Job) -> bool:
+    """Whether it was committed after all: an interrupt may come right after that."""
+    with ledger.read() as connection:
+        found = jobs.by_name(connection, job.name)
+    return found is not None and found.token == job.token
 
 
 def _check_name(name: str) -> None:
@@ -74,9 +89,11 @@ def _check_name(name: str) -> None:
         )
 
 
-def _same(work: Prepared, ledger: Ledger) -> Job | None:
-    with ledger.read() as connection:
-        existing = jobs.by_name(connection, str(work.name))
+def _same(work: Prepared, connection: sa.Connection) -> Job | None:
+    """The job of that name, which must have been made from the same manifest."""
+    if work.name is None:
+        return None
+    existing = jobs.by_name(connection, work.name)
     if existing is not None and existing.digest != work.digest:
         raise InputError(
             f"there is a job {work.name!r} already, made from another manifest or other settings"
@@ -105,11 +122,12 @@ def _write_shards(
 
 def _free_name(connection: sa.Connection, stem: str) -> str:
     """`stem`, or ``stem-2`` and so on; the write lock keeps others from taking it too."""
-    taken = jobs.names_like(connection, stem)
+    short = stem[:56]
+    taken = jobs.names_like(connection, stem) | jobs.names_like(connection, short)
     if stem not in taken:
         return stem
     for number in range(2, len(taken) + 3):
-        name = f"{stem[:56]}-{number}"
+        name = f"{short}-{number}"
         if name not in taken:
             return name
     raise LedgerUnavailable(f"no free name like {stem!r}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, Protocol
 
 from scheduler.manifest.lines import LineReader
@@ -12,6 +13,11 @@ Values = dict[str, Any]
 
 #: (line from 1, the row's values by column) or (line, why the row cannot be read)
 Row = tuple[int, Values | FieldError]
+
+
+def doubled(names: Iterable[str]) -> list[str]:
+    """Names that are there more than once."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 class Reader(Protocol):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from scheduler.manifest.lines import decoded
 from scheduler.manifest.problems import FieldError
-from scheduler.manifest.readers.base import LinesReader, Row
+from scheduler.manifest.readers.base import LinesReader, Row, Values
 
 
 class JsonLinesReader(LinesReader):
@@ -29,16 +31,22 @@ class JsonLinesReader(LinesReader):
                 if line.strip():
                     yield number, FieldError(None, _meaning(line, error))
                 continue
-            # Keys and nothing else end in these two characters in most files, so a line whose
-            # count is right is not looked at twice.
-            if line.count(b'":') != len(values) and (key := _doubled_key(line)) is not None:
+            # As many colons as keys: none can be there twice, and no closer look is needed.
+            if line.count(b":") != len(values) and (key := _doubled_key(line, values)) is not None:
                 yield number, FieldError(key, "is there twice")
             else:
                 yield number, values
 
 
-def _doubled_key(line: bytes) -> str | None:
+_KEY_END = re.compile(rb'"\s*:')
+
+
+def _doubled_key(line: bytes, values: Values) -> str | None:
     """The first key that an object of the line has twice: parsers keep the last of them."""
+    tags = values.get("tags")
+    keys = len(values) + (len(tags) if isinstance(tags, dict) else 0)
+    if len(_KEY_END.findall(line)) == keys:  # all other colons stand in texts
+        return None
     doubled: list[str] = []
 
     def look(pairs: list[tuple[str, Any]]) -> None:
@@ -48,7 +56,8 @@ def _doubled_key(line: bytes) -> str | None:
                 doubled.append(key)
             seen.add(key)
 
-    json.loads(line, object_pairs_hook=look)
+    with suppress(RecursionError):  # nested too deeply to be anything but an error later on
+        json.loads(line, object_pairs_hook=look)
     return doubled[0] if doubled else None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from scheduler.manifest.lines import decoded
 from scheduler.manifest.problems import FieldError, Problems
-from scheduler.manifest.readers.base import LinesReader, Row, Values
+from scheduler.manifest.readers.base import LinesReader, Row, Values, doubled
 
 _HINT = "the first line must name the columns, 'prompt' among them"
 
@@ -37,7 +37,7 @@ class _Header:
             return "is not a text table: its first line holds control characters"
         if not all(self.names):
             return f"has no name for column {self.names.index('') + 1}"
-        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        twice = doubled(self.names)
         return f"has two columns named {', '.join(twice)}" if twice else None
 
 

@@ -1,0 +1,66 @@
+"""The README must stay true."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from scheduler.cli.main import app
+from scheduler.manifest.limits import Limits
+from scheduler.manifest.source import FORMATS
+from storage.contract.states import chart
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_state_chart_is_the_table_of_states() -> None:
+    (drawn,) = re.findall(r"```mermaid\n(.*?)```", README, re.S)
+
+    assert drawn == chart()
+
+
+def test_the_table_of_limits_is_complete_and_right() -> None:
+    rows = re.findall(r"\| `RENDERMILL_(MAX_\w+)` \| (\d+) \|", README)
+
+    assert {name.lower(): int(value) for name, value in rows} == dataclasses.asdict(Limits())
+
+
+def test_every_format_is_described() -> None:
+    assert set(re.findall(r"^\| `\.(\w+)` \|", README, re.M)) == set(FORMATS)
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"rendermill ([a-z][a-z-]+)", README))))
+def test_every_command_named_exists(command: str) -> None:
+    known = {registered.name for registered in app.registered_commands}
+
+    assert (
+        command in known | {"home"} or CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+    )
+
+
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"`?(--[a-z-]+)\b", README))))
+def test_every_option_named_exists(option: str) -> None:
+    if option in ("--extra-index-url",):  # pip's
+        pytest.skip("an option of pip")
+    helps = "".join(
+        CliRunner().invoke(app, [str(command.name), "--help"], env={"COLUMNS": "200"}).output
+        for command in app.registered_commands
+    )
+
+    assert option in helps
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        set(re.findall(r"`((?:storage|scheduler|workers|tests|examples)/[\w/.]+)`", README))
+        | set(re.findall(r"\]\(([\w/.]+)\)", README))
+    ),
+)
+def test_every_path_named_exists(path: str) -> None:
+    assert (ROOT / path).exists()
