@@ -1,6 +1,7 @@
 """Training the starter model from nothing: `python -m workers.starter.train --out DIR`.
 
-Stopped at any time, the same command goes on from its last checkpoint.
+Stopped at any time, the same command goes on from its last checkpoint. With `--begin-with MODEL`
+the parts of a finished model are trained further instead of new ones.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
 
 from workers.starter.export import export_model
 from workers.starter.polish import PolishPlan, polish_decoder
@@ -27,13 +29,14 @@ class Plan:
     polish: PolishPlan
 
 
-def train(out: Path, work: Path, plan: Plan) -> None:
+def train(out: Path, work: Path, plan: Plan, begin_with: Path | None = None) -> None:
     """Train all parts and write the model folder; `work` keeps what is needed to continue."""
-    vae = train_vae(work, plan.vae)
-    normalize_latents(vae)
+    vae = _autoencoder(work, plan.vae, begin_with)
     data = encode_pictures(vae, plan.unet.pictures, work / "latents.ckpt")
     tokenizer = build_tokenizer()
     denoising = Denoising(tokenizer, plan.unet)
+    if begin_with is not None:
+        denoising.begin_with(begin_with)
     train_unet(denoising, data, work)
     polish_decoder(vae, work, plan.polish)
     unet, text_encoder = denoising.finished()
@@ -41,11 +44,21 @@ def train(out: Path, work: Path, plan: Plan) -> None:
     print(f"model written to {out}", flush=True)
 
 
+def _autoencoder(work: Path, plan: VaePlan, begin_with: Path | None) -> AutoencoderKL:
+    """Return an autoencoder with normalized latents: the given model's, or a newly trained one."""
+    if begin_with is not None:
+        return AutoencoderKL.from_pretrained(begin_with, subfolder="vae", torch_dtype=torch.float32)
+    vae = train_vae(work, plan)
+    normalize_latents(vae)
+    return vae
+
+
 def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--work", type=Path, help="checkpoints (default: OUT with .work added)")
+    parser.add_argument("--begin-with", type=Path, help="model folder to train further")
     parser.add_argument("--steps", type=int, default=UnetPlan().steps, help="denoiser steps")
     parser.add_argument("--vae-steps", type=int, default=VaePlan().steps)
     parser.add_argument("--polish-steps", type=int, default=PolishPlan().steps)
@@ -61,7 +74,7 @@ def main() -> None:
         unet=UnetPlan(steps=options.steps, pictures=options.pictures),
         polish=PolishPlan(steps=options.polish_steps),
     )
-    train(out, work, plan)
+    train(out, work, plan, options.begin_with)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,15 @@ class Denoising:
         self.signal = new_scheduler().alphas_cumprod.to(self.device)
         """Share of signal in the noised latents at each of 1,000 timesteps, shape (1000,)."""
 
+    def begin_with(self, model: Path) -> None:
+        """Take the weights of a finished model as the first ones."""
+        wide = {"torch_dtype": torch.float32}
+        unet = UNet2DConditionModel.from_pretrained(model, subfolder="unet", **wide)
+        text_encoder = CLIPTextModel.from_pretrained(model, subfolder="text_encoder")
+        self.unet.load_state_dict(unet.state_dict())
+        self.text_encoder.load_state_dict(text_encoder.float().state_dict())
+        self.average = checkpoints.Average(self.parts, decay=self.average.decay)
+
     def tokens(self, texts: list[str]) -> Tensor:
         """Return token ids, shape (n, 77), padded as the pipeline pads them."""
         encoded = self.tokenizer(
