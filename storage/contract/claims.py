@@ -20,6 +20,27 @@ class OpenGroup(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int
     requirements: Requirements
     profile_key: str
+    submitter: str = ""
+    submitted_at: float = 0.0
+    deadline_at: float | None = None  #: of its job
+    cpu: str = "auto"  #: of its job: may CPUs take it ("auto", "never", "only")
+    last_claimed_at: float | None = None  #: None: nothing of it was ever claimed
+    leased: int = 0  #: items of the group under lease that have no outcome yet
+    job_leases: int = 0  #: tasks of its job under lease now
+    submitter_leases: int = 0  #: tasks of its submitter under lease now
+
+
+class FleetPart(msgspec.Struct, frozen=True, kw_only=True):
+    """Live workers of one kind and size, summed up; the claiming one is counted too."""
+
+    kind: str
+    vram_bytes: int  #: 0: CPUs
+    ram_bytes: int
+    count: int
+    seconds_per_image: dict[str, float] = {}  #: measured on this kind, by profile key
+    tflops: float | None = None  #: measured arithmetic speed, for groups not yet measured
+    threads: int = 1  #: CPU threads of each
+    loaded: dict[str, int] = {}  #: how many of them have which model loaded, or claimed it last
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,9 +48,13 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
 
     capability: Capability
     loaded_model: str | None = None  #: claiming the same again saves loading
-    seconds_per_image: dict[str, float] = {}  #: measured, by profile key
+    seconds_per_image: dict[str, float] = {}  #: measured on its kind, by profile key
     tflops: float | None = None  #: measured arithmetic speed, for groups not yet measured
-    fleet_share: float = 1.0  #: its speed over that of all live workers
+    pace: float = 1.0  #: its own seconds per image over those of its kind; 3.3 is a slow one
+    load_seconds: dict[str, float] = {}  #: measured, by model
+    fleet: tuple[FleetPart, ...] = ()  #: all live workers; empty: it is alone
+    more_groups: bool = False  #: there are more open groups than were read
+    fleet_share: float = 1.0  #: its speed over that of all live workers; gives way to `fleet`
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +63,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     group_id: int
     items: int
     mode: Mode
+    also: tuple[int, ...] = ()  #: further groups of the job and model, small, to cut whole
 
 
 class Declined(msgspec.Struct, frozen=True, kw_only=True):
