@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Protocol
 
 import msgspec
 
@@ -17,6 +18,22 @@ class Mode(StrEnum):
     PHASED = "phased"  #: one component at a time
     OFFLOAD = "offload"  #: the denoiser's blocks streamed from host memory
     CPU = "cpu"  #: no device memory at all
+
+
+class Device(Protocol):
+    """What decides fit and speed: of one worker's device, or of a kind that many have."""
+
+    @property
+    def vram_bytes(self) -> int:
+        """The device's own memory; 0 for a CPU."""
+
+    @property
+    def ram_bytes(self) -> int:
+        """Host memory for one worker."""
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of one worker."""
 
 
 class Capability(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,10 +69,10 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     disk_bytes: int = 0  #: to hold the model's files
     tflop_per_image: float = 0.0  #: arithmetic of one image, for guessing time before measuring
 
-    def fit(self, capability: Capability) -> ModeNeed | None:
-        """The fastest mode that fits this worker, or None."""
-        on_cpu = capability.vram_bytes == 0
-        room = capability.ram_bytes if on_cpu else capability.vram_bytes
+    def fit(self, device: Device) -> ModeNeed | None:
+        """The fastest mode that fits this device, or None."""
+        on_cpu = device.vram_bytes == 0
+        room = device.ram_bytes if on_cpu else device.vram_bytes
         for need in self.modes:
             if (need.mode is Mode.CPU) == on_cpu and need.memory_bytes <= room:
                 return need
