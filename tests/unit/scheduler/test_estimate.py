@@ -78,8 +78,13 @@ def test_large_models_are_not_batched() -> None:
     assert estimate.batch_shape(HUGE, 64, 64, 16_000, on_cpu=False).denoise == 1
 
 
-def test_a_group_a_little_longer_than_a_batch_is_split_evenly() -> None:
-    assert estimate.batch_shape(CARD, 64, 64, 17, on_cpu=True).denoise == 9
+def test_a_group_a_little_longer_than_its_batches_is_split_evenly() -> None:
+    assert estimate.batch_shape(CARD, 64, 64, 16 * 6 + 4, on_cpu=True).denoise == 15
+
+
+@pytest.mark.parametrize(("length", "batch"), [(36, 9), (20, 7), (16, 8), (5, 5), (1, 1)])
+def test_a_small_job_gives_several_workers_something_to_do(length: int, batch: int) -> None:
+    assert estimate.batch_shape(CARD, 64, 64, length, on_cpu=True).denoise == batch
 
 
 # Memory
