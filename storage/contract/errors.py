@@ -16,6 +16,7 @@
     |   `-- SchemaMismatch     made by a newer program, or not ours
     |-- ObjectError            the object store
     |   |-- ObjectMissing      no object under that key
+    |   |-- ObjectExists       another object under that key, which was not to be replaced
     |   |-- StoreFull          no space left
     |   `-- StoreUnavailable   cannot be reached, read or written
     `-- RenderError            the engine
@@ -97,6 +98,10 @@ class ObjectError(RendermillError):
 
 class ObjectMissing(ObjectError):
     """There is no object under that key."""
+
+
+class ObjectExists(ObjectError):
+    """There is another object under that key already."""
 
 
 class StoreFull(ObjectError):

@@ -8,19 +8,19 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.contract.errors import ObjectMissing, StoreFull, StoreUnavailable
+from storage.contract.errors import ObjectExists, ObjectMissing, StoreFull, StoreUnavailable
+from storage.objects.names import PARTIAL, check_key, is_key
 
 if TYPE_CHECKING:
     from storage.ports import ObjectStore
 
-_PARTIAL = ".partial"
-_ODD_NAMES = ("", ".", "..")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -32,21 +32,25 @@ class FolderStore:
         self._made: set[Path] = set()
         self._lock = threading.Lock()
 
-    def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
+    def put(self, key: str, data: bytes, *, durable: bool = True, overwrite: bool = True) -> None:
         """Write beside, flush to the disk, rename into place, flush the folder's entry."""
         target = self._path(key)
+        place = _replace if overwrite else _add
         with _translated(key):
             try:
-                self._write(target, data, durable=durable)
+                self._write(target, data, durable=durable, place=place)
+            except FileExistsError as error:
+                if target.read_bytes() != data:
+                    raise ObjectExists(f"there is another object {key} already") from error
             except FileNotFoundError:  # somebody removed a folder since it was made
                 self._made.clear()
-                self._write(target, data, durable=durable)
+                self._write(target, data, durable=durable, place=place)
 
     def sweep(self, older_than_seconds: float) -> int:
         """Remove what killed writers left unfinished; how many files that was."""
         removed = 0
-        with _translated(_PARTIAL):
-            for path in (self.root / _PARTIAL).glob("*"):
+        with _translated(PARTIAL):
+            for path in (self.root / PARTIAL).glob("*"):
                 with suppress(FileNotFoundError):
                     if time.time() - path.stat().st_mtime > older_than_seconds:
                         path.unlink()
@@ -77,7 +81,7 @@ class FolderStore:
     def keys(self, prefix: str) -> Iterator[str]:
         """Walk the folders below the last whole folder of `prefix`."""
         folder = prefix.rpartition("/")[0]
-        if folder and not _is_key(folder):
+        if folder and not is_key(folder):
             return
         with _translated(prefix):
             yield from self._walk(self.root / folder, prefix)
@@ -89,6 +93,28 @@ class FolderStore:
             return str(path.relative_to(Path.cwd()))
         return str(path)
 
+    def presign(self, key: str, seconds: int) -> str | None:
+        """There is no server."""
+        self._path(key)
+        return None
+
+    def check(self) -> list[str]:
+        """Store, read, list and delete a small object."""
+        key = f"checks/{secrets.token_hex(8)}"
+        self.put(key, b"may this be written?")
+        try:
+            if list(self.keys(key)) != [key] or self.get(key) != b"may this be written?":
+                raise StoreUnavailable(
+                    f"{self.root}: what was stored does not come back",
+                    hint="check the disk or the network file system",
+                )
+        finally:
+            self.delete([key])
+        return []
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
     def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
         if not folder.is_dir():
             return
@@ -98,17 +124,17 @@ class FolderStore:
             if entry.is_dir(follow_symlinks=False):
                 if (key + "/").startswith(prefix) or prefix.startswith(key + "/"):
                     yield from self._walk(Path(entry.path), prefix)
-            elif key.startswith(prefix) and not key.startswith(_PARTIAL):
+            elif key.startswith(prefix) and not key.startswith(PARTIAL):
                 yield key
 
     def _path(self, key: str) -> Path:
-        if not _is_key(key):
-            raise ValueError(f"not an object key: {key!r}")
-        return self.root / key
+        return self.root / check_key(key)
 
-    def _write(self, target: Path, data: bytes, *, durable: bool) -> None:
+    def _write(
+        self, target: Path, data: bytes, *, durable: bool, place: Callable[[Path, Path], None]
+    ) -> None:
         # Unfinished files lie apart from the pictures, where nobody takes one for a picture.
-        partial = self.root / _PARTIAL / secrets.token_hex(8)
+        partial = self.root / PARTIAL / secrets.token_hex(8)
         self._make_folder(partial.parent)
         self._make_folder(target.parent)
         try:
@@ -117,7 +143,7 @@ class FolderStore:
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            partial.replace(target)
+            place(partial, target)
         except BaseException:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -137,11 +163,23 @@ class FolderStore:
             self._made.add(folder)
 
 
-def _is_key(text: str) -> bool:
-    """Whether a file can stand for it: no name may be empty, lead elsewhere or mean a part."""
-    names = text.split("/")
-    odd = any(name in _ODD_NAMES or name.startswith(_PARTIAL) for name in names)
-    return not odd and "\0" not in text
+def _replace(partial: Path, target: Path) -> None:
+    partial.replace(target)
+
+
+def _add(partial: Path, target: Path) -> None:
+    """Put the file into its place unless there is one; `FileExistsError` if so."""
+    try:
+        os.link(partial, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Some file systems (exFAT, many network ones) have no links: to look is all there is.
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        partial.replace(target)
+    else:
+        partial.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -230,12 +230,12 @@ class _FullAfter:
         self._inner = inner
         self._room = pictures
 
-    def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
+    def put(self, key: str, data: bytes, **how: bool) -> None:
         if key.startswith("renders/"):
             self._room -= 1
             if self._room < 0:
                 raise StoreFull
-        self._inner.put(key, data, durable=durable)
+        self._inner.put(key, data, **how)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -121,10 +121,10 @@ def test_a_picture_that_cannot_be_encoded_fails_alone(store: MemoryStore) -> Non
 
 def test_a_full_store_is_raised_and_what_was_stored_is_committed() -> None:
     class FullAfterTwo(MemoryStore):
-        def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        def put(self, key: str, data: bytes, **how: bool) -> None:
             if int(key.rpartition("/")[2].partition(".")[0]) >= 2:
                 raise StoreFull
-            super().put(key, data)
+            super().put(key, data, **how)
 
     commit = Recorded()
     writer = make_writer(FullAfterTwo(), commit)
@@ -148,9 +148,9 @@ def test_the_renderer_waits_for_a_slow_store(store: MemoryStore) -> None:
     gate = threading.Event()
 
     class Slow(MemoryStore):
-        def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        def put(self, key: str, data: bytes, **how: bool) -> None:
             gate.wait()
-            super().put(key, data)
+            super().put(key, data, **how)
 
     commit = Recorded()
     writer = make_writer(Slow(), commit)
