@@ -123,9 +123,7 @@ def _render(run: _Run, items: Sequence[Item]) -> None:
         group_first_item=task.group_first_item,
         batch_size=task.spec.batch.denoise,
     )
-    destination = Destination(
-        store=tools.store, task=task, worker_id=tools.worker_id, now=tools.ledger.now
-    )
+    destination = _destination(run)
     writer = Writer(destination, lambda rows: _commit(run, rows))
     try:
         ended = _render_batches(run, batches, writer)
@@ -138,6 +136,25 @@ def _render(run: _Run, items: Sequence[Item]) -> None:
         raise
     if ended < len(batches):
         raise Interrupted(f"stopped after batch {ended} of {len(batches)}")
+
+
+def _destination(run: _Run) -> Destination:
+    tools = run.tools
+    return Destination(
+        store=tools.store,
+        task=run.task,
+        worker_id=tools.worker_id,
+        now=tools.ledger.now,
+        confirm=lambda: _confirm(run),
+    )
+
+
+def _confirm(run: _Run) -> None:
+    """Make sure that the lease holds. A finished picture is progress, so this renews it."""
+    ledger = run.tools.ledger
+    expires_at = ledger.now() + run.task.lease_seconds
+    with ledger.write() as connection:
+        tasks.renew(connection, run.ref, expires_at=expires_at)
 
 
 def _render_batches(run: _Run, batches: Sequence[Batch], writer: Writer) -> int:
@@ -206,9 +223,7 @@ def _commit(run: _Run, rows: Sequence[ImageRow]) -> None:
 def _give_up(run: _Run, items: Sequence[Item]) -> None:
     """Record the items as failed, with all attempts in the detail."""
     task = run.task
-    destination = Destination(
-        store=run.tools.store, task=task, worker_id=run.tools.worker_id, now=run.tools.ledger.now
-    )
+    destination = _destination(run)
     reason, detail = task.failures[-1].reason, summary(task.failures)
     rows = [
         failed_row(destination, item, Picture(item=number, fault=reason, detail=detail))

@@ -4,6 +4,10 @@ Pictures go through two stages beside the renderer: a small pool encodes and sto
 one thread records them in SQL, whole denoising batches at a time, about once a second. An
 object is always stored before its row is written. The queue is bounded, so a slow disk holds
 the renderer back instead of filling memory.
+
+A worker that was stopped past its lease and wakes must not damage what the next holder stored
+under the same key. So a picture is put where there is none; where there is one, it is replaced
+only after the lease was confirmed in SQL.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import Final
 import msgspec
 
 from storage.contract.claims import ClaimedTask
-from storage.contract.errors import LedgerError, RendermillError
+from storage.contract.errors import LedgerError, ObjectExists, RendermillError
 from storage.contract.items import Item
 from storage.contract.keys import image_key, thumbnail_key
 from storage.contract.outcomes import Outcome, Reason
@@ -45,6 +49,7 @@ class Destination:
     task: ClaimedTask
     worker_id: int
     now: Callable[[], float]
+    confirm: Callable[[], None]  #: raises `LeaseLost` if others have the task by now
 
 
 class Writer:
@@ -157,9 +162,9 @@ class Writer:
         )
         object_key = image_key(task.job_name, picture.item)
         small_key = thumbnail_key(task.job_name, picture.item)
+        self._keep(object_key, png)
         # A thumbnail can be made again from its picture, so it need not outlive a power cut.
         self._to.store.put(small_key, encode_thumbnail(picture.pixels), durable=False)
-        self._to.store.put(object_key, png)
         return msgspec.structs.replace(
             _row(self._to, item, picture),
             object_key=object_key,
@@ -170,6 +175,14 @@ class Writer:
             rendering=msgspec.json.encode(rendering).decode(),
             seconds=seconds,
         )
+
+    def _keep(self, key: str, png: bytes) -> None:
+        """Store a picture; another one under its key is from an earlier attempt, or from us."""
+        try:
+            self._to.store.put(key, png, overwrite=False)
+        except ObjectExists:
+            self._to.confirm()
+            self._to.store.put(key, png)
 
 
 def failed_row(to: Destination, item: Item, picture: Picture) -> ImageRow:

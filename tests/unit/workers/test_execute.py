@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -254,6 +255,51 @@ def test_a_lost_lease_leaves_the_items_to_the_others(
 
     assert all_rows(ledger) == {}
     assert _claimable(ledger) == set(range(8))
+
+
+class _Elsewhere(FakeRenderer):
+    """Another kind of device: its pictures' metadata, and so their files, differ."""
+
+    def render(self, *args: Any) -> Iterator[tuple[Facts, list[Picture]]]:
+        for facts, pictures in super().render(*args):
+            yield dataclasses.replace(facts, device="another kind"), pictures
+
+
+def test_a_worker_that_wakes_after_its_lease_leaves_what_the_next_one_stored(
+    ledger: Ledger, store: MemoryStore, tools: Tools, claim: Claim
+) -> None:
+    add_job(ledger, store)
+    slept = claim()
+    lapsed = Failure(reason=Reason.LAPSED, detail="silent", worker_id=1, at=2.0)
+    with ledger.write() as connection:
+        tasks.lapse(connection, ref_of(slept), now=2.0, failure=lapsed)
+    run_until_ended(ledger, dataclasses.replace(tools, renderer=_Elsewhere()), claim)
+    rows, objects = all_rows(ledger), dict(store.objects)
+
+    execute(slept, tools)
+
+    assert (all_rows(ledger), store.objects) == (rows, objects)
+    assert {row.sha256 for row in rows.values()} == {
+        hashlib.sha256(data).hexdigest()
+        for key, data in objects.items()
+        if key.startswith("renders/")
+    }
+
+
+def test_what_a_worker_that_lost_its_lease_stored_last_is_replaced_by_the_next_one(
+    ledger: Ledger, store: MemoryStore, tools: Tools, claim: Claim
+) -> None:
+    add_job(ledger, store)
+    slept = claim()
+    lapsed = Failure(reason=Reason.LAPSED, detail="silent", worker_id=1, at=2.0)
+    with ledger.write() as connection:
+        tasks.lapse(connection, ref_of(slept), now=2.0, failure=lapsed)
+    execute(slept, tools)  # stores, and may not record
+
+    run_until_ended(ledger, dataclasses.replace(tools, renderer=_Elsewhere()), claim)
+
+    for row in all_rows(ledger).values():
+        assert hashlib.sha256(store.get(str(row.object_key))).hexdigest() == row.sha256
 
 
 def test_a_task_that_is_told_to_stop_keeps_its_batch_and_returns_the_rest(

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from storage.contract.capability import Mode
 from storage.contract.claims import ClaimedTask
 from storage.contract.errors import LeaseLost, StoreFull
+from storage.contract.keys import image_key, thumbnail_key
 from storage.contract.outcomes import Outcome, Reason
 from storage.db.images import ImageRow
 from storage.objects.memory import MemoryStore
@@ -51,8 +53,16 @@ class Recorded:
         self.rows += rows
 
 
-def make_writer(store: Any, commit: Recorded) -> Writer:
-    to = Destination(store=store, task=TASK, worker_id=1, now=lambda: 1.0)
+def still_held() -> None:
+    """The lease holds."""
+
+
+def make_writer(
+    store: Any,
+    commit: Callable[[Sequence[ImageRow]], None],
+    confirm: Callable[[], None] = still_held,
+) -> Writer:
+    to = Destination(store=store, task=TASK, worker_id=1, now=lambda: 1.0, confirm=confirm)
     return Writer(to, commit)
 
 
@@ -70,8 +80,7 @@ def test_objects_are_stored_before_their_rows_are_committed(store: MemoryStore) 
         seen.extend(row.object_key in store.objects for row in rows)
         commit(rows)
 
-    to = Destination(store=store, task=TASK, worker_id=1, now=lambda: 1.0)
-    writer = Writer(to, check)
+    writer = make_writer(store, check)
     for start in range(0, 20, 4):
         writer.put(*batch(*range(start, start + 4)), FACTS, 0.1)
     writer.close()
@@ -142,6 +151,49 @@ def test_a_lost_lease_is_raised_by_the_next_call(store: MemoryStore) -> None:
 
     with pytest.raises(LeaseLost):
         writer.close()
+
+
+def test_a_picture_of_an_earlier_attempt_is_replaced_while_the_lease_holds(
+    store: MemoryStore,
+) -> None:
+    key = image_key(TASK.job_name, 0)
+    store.put(key, b"of an attempt that was not recorded")
+    commit = Recorded()
+    writer = make_writer(store, commit)
+
+    writer.put(*batch(0), FACTS, 0.1)
+    writer.close()
+
+    (row,) = commit.rows
+    assert hashlib.sha256(store.get(key)).hexdigest() == row.sha256
+
+
+def test_who_lost_the_lease_leaves_the_next_holders_picture_alone(store: MemoryStore) -> None:
+    def lost() -> None:
+        raise LeaseLost
+
+    picture, thumbnail = image_key(TASK.job_name, 0), thumbnail_key(TASK.job_name, 0)
+    store.put(picture, b"the next holder's")
+    store.put(thumbnail, b"the next holder's")
+    commit = Recorded()
+    writer = make_writer(store, commit, lost)
+
+    writer.put(*batch(0), FACTS, 0.1)
+    with pytest.raises(LeaseLost):
+        writer.close()
+
+    assert store.objects == {picture: b"the next holder's", thumbnail: b"the next holder's"}
+    assert commit.commits == []
+
+
+def test_the_lease_is_not_asked_for_where_there_is_no_picture_yet(store: MemoryStore) -> None:
+    asked: list[None] = []
+    writer = make_writer(store, Recorded(), lambda: asked.append(None))
+
+    writer.put(*batch(0, 1), FACTS, 0.1)
+    writer.close()
+
+    assert asked == []
 
 
 def test_the_renderer_waits_for_a_slow_store(store: MemoryStore) -> None:
