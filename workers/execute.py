@@ -116,7 +116,7 @@ def _fetch(run: _Run) -> list[Item]:
 
 def _render(run: _Run, items: Sequence[Item]) -> None:
     """Render, store and record all items, or as many as there is time for."""
-    task, tools = run.task, run.tools
+    task = run.task
     batches = plan(
         items,
         first_item=task.first_item,
