@@ -43,6 +43,18 @@ class FleetPart(msgspec.Struct, frozen=True, kw_only=True):
     loaded: dict[str, int] = {}  #: how many of them have which model loaded, or claimed it last
 
 
+class ClassFleet(msgspec.Struct, frozen=True, kw_only=True):
+    """The live workers of one VRAM class: who waits at one queue."""
+
+    parts: tuple[FleetPart, ...]
+    idle: int = 0  #: how many of them hold no lease
+
+    @property
+    def live(self) -> int:
+        """How many workers it has."""
+        return sum(part.count for part in self.parts)
+
+
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     """The claiming worker, as the policy sees it."""
 

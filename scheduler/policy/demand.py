@@ -1,0 +1,176 @@
+"""The open groups summed up into works: what any device renders alike.
+
+A fleet has thousands of groups but few kinds of work. Everything the policy weighs (speeds,
+fit, how long the fleet still needs) belongs to the kind, so it is computed once for each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from scheduler.policy.speeds import (
+    allowed_fit,
+    expected_seconds,
+    kept_out,
+    load_seconds,
+    seconds_on,
+)
+from storage.contract.capability import ModeNeed
+from storage.contract.claims import FleetPart, OpenGroup, WorkerView
+
+MAX_WORKS: Final = 64
+"""More kinds than this in view are told apart by model only."""
+
+
+class Work:
+    """Groups of one priority and one kind, summed up."""
+
+    __slots__ = ("claimable", "groups", "heads", "kind", "leased")
+
+    def __init__(self, first: OpenGroup) -> None:
+        self.kind = first  #: stands for all of them
+        self.groups = [first]
+        self.heads = {first.job_id: first}  #: each job's first group
+        self.claimable = first.claimable
+        self.leased = first.leased
+
+    def add(self, group: OpenGroup) -> None:
+        """Count one more group in."""
+        self.groups.append(group)
+        self.claimable += group.claimable
+        self.leased += group.leased
+        head = self.heads.setdefault(group.job_id, group)
+        if group.group_id < head.group_id:
+            self.heads[group.job_id] = group
+
+    def merge(self, other: Work) -> None:
+        """Count in another kind's groups."""
+        for group in other.groups:
+            self.add(group)
+
+    @property
+    def undone(self) -> int:
+        """Items without outcome, under lease or not."""
+        return self.claimable + self.leased
+
+
+class Fleet:
+    """The live workers, the claiming one set apart."""
+
+    __slots__ = ("mine", "others", "parts", "worker")
+
+    def __init__(self, worker: WorkerView) -> None:
+        self.worker = worker
+        self.parts = worker.fleet
+        self.mine = _part_of(worker)  #: index of its part; None if the fleet does not count it
+        #: How many of each part, the claiming worker left out, have which model.
+        self.others: list[dict[str, int]] = [part.loaded for part in worker.fleet]
+        model = worker.loaded_model
+        if self.mine is not None and model and self.parts[self.mine].loaded.get(model):
+            self.others[self.mine] = dict(self.others[self.mine])
+            self.others[self.mine][model] -= 1
+
+
+class Prospect:
+    """One work as the claiming worker and the fleet around it see it."""
+
+    __slots__ = (
+        "able",
+        "batch_seconds",
+        "load",
+        "loaded",
+        "measured",
+        "model",
+        "need",
+        "own_seconds",
+        "reach",
+        "seconds",
+        "serving",
+        "work",
+    )
+
+    def __init__(self, work: Work, fleet: Fleet) -> None:
+        worker, kind = fleet.worker, work.kind
+        self.work = work
+        self.model = kind.model
+        self.need = _own_need(kind, worker)  #: of the claiming worker; None: it cannot
+        self.own_seconds, self.measured = expected_seconds(kind, worker)  #: per image
+        self.batch_seconds = self.own_seconds * kind.batch_size
+        self.loaded = worker.loaded_model == kind.model
+        self.load = load_seconds(kind, worker)
+        #: Seconds per image by part of the fleet; infinite where it does not fit.
+        self.seconds = part_seconds(kind, fleet.parts)
+        self.serving = 0.0  #: images a second of the other workers that have the model
+        self.able = 0.0  #: images a second of all that can do it, the claiming one included
+        self.reach = 0  #: how many can do it
+        for part, loaded, seconds in zip(fleet.parts, fleet.others, self.seconds, strict=True):
+            if seconds < math.inf:
+                self.reach += part.count
+                self.able += part.count / seconds
+                self.serving += loaded.get(self.model, 0) / seconds
+        if fleet.mine is None:
+            self.able = max(self.able + self.rate, self.rate / worker.fleet_share)
+
+    @property
+    def rate(self) -> float:
+        """Images a second of the claiming worker."""
+        return 1 / self.own_seconds
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else could help."""
+        return self.able <= self.rate * 1.0001 or (self.reach == 1 and self.serving == 0)
+
+
+def levels(groups: Iterable[OpenGroup]) -> list[list[Work]]:
+    """Works by priority, most urgent first."""
+    works: dict[tuple[int, str, str], Work] = {}
+    for group in groups:
+        key = (group.priority, group.profile_key, group.cpu)
+        work = works.get(key)
+        if work is None:
+            works[key] = Work(group)
+        else:
+            work.add(group)
+    by_priority: dict[int, list[Work]] = {}
+    for work in works.values():
+        by_priority.setdefault(work.kind.priority, []).append(work)
+    return [_coarse(by_priority[priority]) for priority in sorted(by_priority, reverse=True)]
+
+
+def part_seconds(kind: OpenGroup, parts: Sequence[FleetPart]) -> list[float]:
+    """Seconds per image by part; infinite where it does not fit or is kept out."""
+    return [
+        seconds_on(part, kind) if allowed_fit(kind.requirements, kind.cpu, part) else math.inf
+        for part in parts
+    ]
+
+
+def _coarse(works: list[Work]) -> list[Work]:
+    if len(works) <= MAX_WORKS:
+        return works
+    merged: dict[tuple[str, str], Work] = {}
+    for work in works:
+        key = (work.kind.model, work.kind.cpu)
+        into = merged.get(key)
+        if into is None:
+            merged[key] = work
+        else:
+            into.merge(work)
+    return list(merged.values())
+
+
+def _own_need(kind: OpenGroup, worker: WorkerView) -> ModeNeed | None:
+    if kept_out(kind.cpu, on_cpu=worker.capability.vram_bytes == 0):
+        return None
+    return kind.requirements.fit(worker.capability)
+
+
+def _part_of(worker: WorkerView) -> int | None:
+    capability = worker.capability
+    for index, part in enumerate(worker.fleet):
+        if part.kind == capability.kind and part.vram_bytes == capability.vram_bytes:
+            return index
+    return None

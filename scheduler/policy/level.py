@@ -1,0 +1,124 @@
+"""All open work of one priority, and what of it would be worth this worker's while."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from scheduler.policy.demand import Fleet, Prospect, Work
+from scheduler.policy.plan import Plan, Unit, plan
+from storage.contract.claims import OpenGroup
+
+PAYS: Final = 0.25
+"""A loading pays if there is at least this much of its time to render for afterwards."""
+
+LEAVE_MARGIN: Final = 1.03
+"""A worker leaves its model only for one that would end later by this factor even with it."""
+
+PATIENCE_SECONDS: Final = 30.0
+"""How long the end of a group is kept for a GPU that does not have its model yet."""
+
+
+class Level:
+    """Works of one priority; `backlog` holds, by model, the seconds of more urgent work."""
+
+    def __init__(self, works: list[Work], fleet: Fleet, backlog: dict[str, float]) -> None:
+        self.fleet = fleet
+        self.prospects = [Prospect(work, fleet) for work in works]
+        self.mine = [one for one in self.prospects if one.need is not None]
+        self.drains = backlog  #: by model: seconds until those that have it are through
+        for one in self.prospects:
+            needs = one.work.undone / one.serving if one.serving > 0 else math.inf
+            backlog[one.model] = backlog.get(one.model, 0.0) + needs
+        self._plan: Plan | None = None
+        self._planned = False
+
+    @property
+    def plan(self) -> Plan | None:
+        """How the fleet would share this work; None without a fleet."""
+        if not self._planned:
+            self._planned = True
+            if self.fleet.parts:
+                self._plan = plan(self._units(), [part.count for part in self.fleet.parts])
+        return self._plan
+
+    def worthwhile(self, one: Prospect, now: float) -> bool:
+        """Whether the fleet is through sooner if this worker takes a batch of it."""
+        if one.alone or self.fleet.worker.more_groups:
+            return True
+        drain = self.drains[one.model]
+        if one.loaded:
+            return one.batch_seconds <= drain and not self._better_on_gpu(one, now)
+        if drain == math.inf:
+            return not self._better_on_gpu(one, now)
+        joined = self.drain_joined(one)
+        rendering = joined - one.load
+        return rendering >= max(one.batch_seconds, PAYS * one.load)
+
+    def drain_joined(self, one: Prospect) -> float:
+        """Seconds until the model's work is through if this worker loads it and helps."""
+        if one.serving == 0:
+            return one.load + one.work.undone * one.own_seconds
+        ratio = one.rate / one.serving
+        return (self.drains[one.model] + ratio * one.load) / (1 + ratio)
+
+    def drain_left(self, one: Prospect) -> float:
+        """Seconds until the model's work is through if this worker leaves it.
+
+        Those that will come by the plan count as if they were there.
+        """
+        coming = self.planned_speed(one) - self._planned_of_mine(one) * one.rate
+        serving = max(one.serving, coming)
+        return one.work.undone / serving if serving > 1e-9 else math.inf
+
+    def planned_speed(self, one: Prospect) -> float:
+        """Images a second of those that the plan gives the model to."""
+        wanted = self.plan.wanted.get(one.model) if self.plan else None
+        if wanted is None:
+            return 0.0
+        return sum(workers / seconds for workers, seconds in zip(wanted, one.seconds, strict=True))
+
+    def missing(self, one: Prospect) -> float:
+        """How many workers of this kind the plan would still give the model."""
+        mine = self.fleet.mine
+        if mine is None:
+            return 0.0
+        return self._planned_of_mine(one) - self.fleet.others[mine].get(one.model, 0)
+
+    def _planned_of_mine(self, one: Prospect) -> float:
+        mine = self.fleet.mine
+        if mine is None or self.plan is None:
+            return 0.0
+        wanted = self.plan.wanted.get(one.model)
+        return wanted[mine] if wanted else 0.0
+
+    def _units(self) -> list[Unit]:
+        units: dict[str, Unit] = {}
+        for one in self.prospects:
+            costs = [one.work.undone * seconds for seconds in one.seconds]
+            unit = units.get(one.model)
+            if unit is None:
+                units[one.model] = Unit(one.model, costs)
+            else:
+                unit.add(costs)
+        return list(units.values())
+
+    def _better_on_gpu(self, one: Prospect, now: float) -> bool:
+        """Whether a CPU should leave the rest to a GPU that would end it sooner."""
+        if self.fleet.worker.capability.vram_bytes:
+            return False
+        on_gpus = [
+            seconds
+            for part, seconds in zip(self.fleet.parts, one.seconds, strict=True)
+            if part.vram_bytes
+        ]
+        best = min(on_gpus, default=math.inf)
+        if one.batch_seconds <= one.load + one.work.undone * best:
+            return False
+        touched = max(last_touched(group) for group in one.work.heads.values())
+        return now - touched < PATIENCE_SECONDS
+
+
+def last_touched(group: OpenGroup) -> float:
+    """When something of it was last claimed, or else when it was submitted; 0: not known."""
+    return group.last_claimed_at or group.submitted_at

@@ -1,0 +1,73 @@
+"""How long one image and one loading take, on a worker and on a kind of worker."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from scheduler.estimate import seconds_per_image
+from storage.contract.capability import ModeNeed, Requirements
+from storage.contract.claims import FleetPart, OpenGroup, WorkerView
+from storage.contract.classes import GIB
+
+READ_BYTES_PER_SECOND: Final = 0.75 * GIB
+"""How fast weights are taken to come from the disk until a worker has measured it."""
+
+SHORTEST: Final = 1e-6
+"""A measurement of no time at all must divide nothing by zero."""
+
+LEASE_FACTOR: Final = 5.0
+MIN_LEASE_SECONDS: Final = 60.0
+MAX_LEASE_SECONDS: Final = 3600.0
+
+
+def expected_seconds(group: OpenGroup, worker: WorkerView) -> tuple[float, bool]:
+    """Seconds per image on this worker, and whether they were measured on its kind."""
+    measured = worker.seconds_per_image.get(group.profile_key)
+    if measured is not None:
+        return max(measured * worker.pace, SHORTEST), True
+    guess = seconds_per_image(group.requirements, worker.capability, worker.tflops)
+    return guess * worker.pace, False
+
+
+def seconds_on(part: FleetPart, group: OpenGroup) -> float:
+    """Seconds per image on a worker of that kind, measured or guessed."""
+    measured = part.seconds_per_image.get(group.profile_key)
+    if measured is not None:
+        return max(measured, SHORTEST)
+    return seconds_per_image(group.requirements, part, part.tflops)
+
+
+def load_seconds(group: OpenGroup, worker: WorkerView) -> float:
+    """What this worker waits before the first image, if it has another model loaded."""
+    if worker.loaded_model == group.model:
+        return 0.0
+    measured = worker.load_seconds.get(group.model)
+    if measured is not None:
+        return measured
+    return group.requirements.disk_bytes / READ_BYTES_PER_SECOND
+
+
+def allowed_fit(needs: Requirements, cpu: str, device: FleetPart) -> ModeNeed | None:
+    """The fastest mode that fits a kind of device, unless the job keeps such devices out."""
+    return None if kept_out(cpu, on_cpu=device.vram_bytes == 0) else needs.fit(device)
+
+
+def kept_out(cpu: str, *, on_cpu: bool) -> bool:
+    """Whether the job's `cpu` setting (auto, never, only) keeps such a device out."""
+    return cpu == ("never" if on_cpu else "only")
+
+
+def lease_seconds(seconds_per_batch: float) -> float:
+    """How long a lease lasts without progress: some batches, within bounds.
+
+    It is renewed with every denoising step, so it need not cover the task.
+    """
+    return min(MAX_LEASE_SECONDS, max(MIN_LEASE_SECONDS, LEASE_FACTOR * seconds_per_batch))
+
+
+def pace_after(pace: float, *, expected: float, measured: float) -> float:
+    """A worker's pace after a task: `expected` are seconds per image of its kind.
+
+    Half old, half new: one odd task should not count for more than a trend.
+    """
+    return (pace + measured / max(expected, SHORTEST)) / 2
