@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Protocol
 
 import msgspec
@@ -77,6 +78,12 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
             if (need.mode is Mode.CPU) == on_cpu and need.memory_bytes <= room:
                 return need
         return None
+
+    @property
+    def fit_key(self) -> str:
+        """Equal for needs that the same workers fit, whatever the arithmetic."""
+        text = " ".join(f"{need.mode}:{need.memory_bytes}" for need in self.modes)
+        return blake2b(f"{text} {self.disk_bytes}".encode(), digest_size=8).hexdigest()
 
     def smallest(self, *, on_cpu: bool) -> ModeNeed | None:
         """The least demanding mode of a CPU or of a GPU, for saying why nothing fits."""

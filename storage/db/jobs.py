@@ -14,6 +14,7 @@ from storage.contract.items import GroupSpec
 from storage.contract.states import Entity, JobState
 from storage.db.bulk import insert_rows
 from storage.db.rows import columns_of
+from storage.db.shelves import job_id_for
 from storage.db.tables import groups, jobs, shards
 from storage.db.transitions import record
 
@@ -29,6 +30,10 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     item_count: int
     rejected: int = 0
+    submitter: str = ""
+    deadline_at: float | None = None
+    cpu: str = "auto"
+    webhook: str | None = None
 
 
 class NewGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +70,10 @@ class Job(msgspec.Struct, frozen=True):
     rejected: int
     created_at: float
     finished_at: float | None
+    submitter: str
+    deadline_at: float | None
+    cpu: str
+    webhook: str | None
 
     @property
     def remaining(self) -> int:
@@ -90,10 +99,11 @@ def create(
     now: float,
 ) -> int:
     """Write a job with its groups and shards, open for claiming; returns its id."""
+    values = msgspec.structs.asdict(job)
+    if (chosen := job_id_for(connection, job.item_count)) is not None:
+        values["id"] = chosen
     job_id = connection.execute(
-        sa.insert(jobs)
-        .values(**msgspec.structs.asdict(job), state=JobState.OPEN, created_at=now)
-        .returning(jobs.c.id)
+        sa.insert(jobs).values(**values, state=JobState.OPEN, created_at=now).returning(jobs.c.id)
     ).scalar_one()
     insert_rows(connection, groups, _GROUP_COLUMNS, [_group_row(job_id, g) for g in its_groups])
     insert_rows(
@@ -111,6 +121,7 @@ _GROUP_COLUMNS = (
     "spec",
     "model",
     "requirements",
+    "fit_key",
     "profile_key",
     "batch_size",
     "first_item",
@@ -126,6 +137,7 @@ def _group_row(job_id: int, group: NewGroup) -> tuple[object, ...]:
         msgspec.json.encode(group.spec).decode(),
         group.spec.model,
         msgspec.json.encode(group.requirements).decode(),
+        group.requirements.fit_key,
         group.spec.profile_key,
         group.spec.batch.denoise,
         group.first_item,

@@ -11,10 +11,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from storage.contract.errors import SchemaMismatch
-from storage.db.engine import Ledger
+from storage.db.ledger import Ledger
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a test holds it equal to what Alembic finds."""
+
+_LOCK = 0x52454E444D494C4C
+"""A number of our own among the advisory locks of a PostgreSQL database."""
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -27,11 +30,26 @@ def ensure_schema(ledger: Ledger) -> None:
     with ledger.read() as connection:
         if _revision(connection) == HEAD:
             return
-    # The write lock makes a second process wait, and then find nothing left to do.
+    # A lock makes a second process wait, and then find nothing left to do. On SQLite every
+    # writer holds one.
     with ledger.write() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         found = _revision(connection)
         if found != HEAD:
             _upgrade(connection, found, ledger.where)
+
+
+def check_schema(ledger: Ledger) -> None:
+    """Raise `SchemaMismatch` unless the tables are at this program's version; change nothing."""
+    with ledger.read() as connection:
+        found = _revision(connection)
+    if found != HEAD:
+        told = f"has schema {found}" if found else "has no tables of rendermill"
+        raise SchemaMismatch(
+            f"{ledger.where} {told}; this version needs schema {HEAD}",
+            hint="bring it up to date: rendermill init (with the newest version of the fleet)",
+        )
 
 
 def _revision(connection: Connection) -> str | None:
@@ -51,7 +69,7 @@ def _upgrade(connection: Connection, found: str | None, where: str) -> None:
     if found is not None and found not in known:
         raise SchemaMismatch(
             f"{where} has schema {found}, which this version (schema {HEAD}) does not know",
-            hint="upgrade rendermill, or use another home",
+            hint="upgrade rendermill, or use another home or database",
         )
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

@@ -3,6 +3,10 @@
 Times are seconds since the epoch. JSON is kept as text, encoded by msgspec at the border. Rows
 of `images` carry their group's settings too: the catalog is what people search, and one wide
 table needs no join.
+
+`images` alone has no foreign keys: its rows are written only by a transaction that holds their
+task's row, which refers to all the rest, and checking four references again for each picture
+would cost more than writing it. On PostgreSQL it is partitioned by its key; see `shelves`.
 """
 
 from __future__ import annotations
@@ -55,6 +59,10 @@ def _ref(name: str, target: str, **options: Any) -> Column[int]:
     return Column(name, Id, ForeignKey(f"{target}.id"), nullable=False, **options)
 
 
+def _ref_key(name: str, target: str) -> Column[int]:
+    return Column(name, Id, ForeignKey(f"{target}.id"), primary_key=True, autoincrement=False)
+
+
 jobs = Table(
     "jobs",
     metadata,
@@ -70,9 +78,20 @@ jobs = Table(
     _count("done"),
     _count("failed"),
     _count("rejected"),  # rows refused under --skip-invalid
+    _text("submitter", server_default=text("''")),
+    _at("deadline_at"),
+    _text("cpu", server_default=text("'auto'")),  # may CPUs take it: auto, never, only
+    _text("webhook", nullable=True),  # address told of its end
     _at("created_at", nullable=False),
     _at("finished_at"),
     sqlite_autoincrement=True,
+)
+Index(
+    "ix_jobs_open",
+    jobs.c.priority,
+    jobs.c.id,
+    sqlite_where=jobs.c.state == "open",
+    postgresql_where=jobs.c.state == "open",
 )
 
 groups = Table(
@@ -83,6 +102,7 @@ groups = Table(
     _text("spec"),  # JSON of GroupSpec
     _text("model"),
     _text("requirements"),  # JSON of Requirements
+    _text("fit_key", server_default=text("''")),  # equal for groups that fit the same workers
     _text("profile_key"),
     _count("batch_size"),
     _count("first_item"),
@@ -92,11 +112,14 @@ groups = Table(
     _count("leased"),
     _count("done"),
     _count("failed"),
+    _at("last_claimed_at"),
     sqlite_autoincrement=True,
 )
 Index(
     "ix_groups_claimable",
     groups.c.job_id,
+    groups.c.model,
+    groups.c.fit_key,
     groups.c.id,
     sqlite_where=groups.c.claimable > 0,
     postgresql_where=groups.c.claimable > 0,
@@ -131,6 +154,14 @@ workers = Table(
     _text("progress", nullable=True),  # JSON of Progress
     _at("started_at", nullable=False),
     _at("seen_at", nullable=False),
+    # Copies from the capability, for summing up the fleet.
+    _text("kind", server_default=text("''")),
+    _count("vram_bytes"),
+    _count("ram_bytes"),
+    _count("threads"),
+    _text("loaded_model", nullable=True),
+    _text("sleep", nullable=True),  # a schedule like "22:00-06:00" during which it rests
+    _text("note", nullable=True),  # why it drains or rests, for people
     sqlite_autoincrement=True,
 )
 Index("ix_workers_state", workers.c.state)
@@ -151,12 +182,20 @@ tasks = Table(
     _count("done"),
     _count("failed"),
     _at("claimed_at", nullable=False),
+    _at("started_at"),  # written before its work starts; until then nothing can be its fault
     _at("ended_at"),
     sqlite_autoincrement=True,
 )
 Index(
     "ix_tasks_leased",
     tasks.c.lease_expires_at,
+    sqlite_where=tasks.c.state == "leased",
+    postgresql_where=tasks.c.state == "leased",
+)
+Index(
+    "ix_tasks_held",
+    tasks.c.job_id,
+    tasks.c.worker_id,
     sqlite_where=tasks.c.state == "leased",
     postgresql_where=tasks.c.state == "leased",
 )
@@ -172,14 +211,24 @@ shards = Table(
     _text("object_key"),
 )
 
+# Ranges of jobs whose image rows lie together: on PostgreSQL each is a partition of `images`, or
+# several of one very large job. SQLite has no partitions, and this stays empty.
+shelves = Table(
+    "shelves",
+    metadata,
+    Column("first_job", Id, primary_key=True, autoincrement=False),
+    Column("stop_job", Id, nullable=False),
+    _count("item_count"),  # of the jobs put there so far
+)
+
 images = Table(
     "images",
     metadata,
-    Column("job_id", Id, ForeignKey("jobs.id"), primary_key=True),
+    Column("job_id", Id, primary_key=True, autoincrement=False),
     Column("item", BigInteger, primary_key=True, autoincrement=False),
-    _ref("group_id", "groups"),
-    _ref("task_id", "tasks"),
-    _ref("worker_id", "workers"),
+    Column("group_id", Id, nullable=False),
+    Column("task_id", Id, nullable=False),
+    Column("worker_id", Id, nullable=False),
     _text("outcome"),
     _text("reason", nullable=True),
     _text("detail", nullable=True),
@@ -206,6 +255,7 @@ images = Table(
     _count("truncated_tokens"),  # tokens of the prompt the text encoder did not read
     Column("seconds", Double, nullable=True),  # its share of the task's rendering time
     _at("created_at", nullable=False),
+    postgresql_partition_by="RANGE (job_id, item)",
 )
 Index("ix_images_created_at", images.c.created_at)
 # Ordered like the pages of the catalog: a seed or model can be that of nearly all images.
@@ -254,3 +304,46 @@ events = Table(
     sqlite_autoincrement=True,
 )
 Index("ix_events_entity", events.c.entity, events.c.entity_id)
+
+# Workers that failed at a group what others then rendered; no row: nothing to say against it.
+set_aside = Table(
+    "set_aside",
+    metadata,
+    _ref_key("group_id", "groups"),
+    Column("worker_name", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    _at("until", nullable=False),
+)
+Index("ix_set_aside_worker_name", set_aside.c.worker_name)
+
+# Leases of the scheduler's loops: of several schedulers, one leads.
+leaders = Table(
+    "leaders",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("holder"),
+    _at("expires_at", nullable=False),
+)
+
+# Web hooks to send.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _id(),
+    _ref("job_id", "jobs"),
+    _text("event"),
+    _text("url"),
+    _text("body"),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    _at("next_at"),  # null: nothing more will be tried
+    _at("delivered_at"),
+    _text("error", nullable=True),  # of the last attempt
+    sqlite_autoincrement=True,
+)
+Index(
+    "ix_deliveries_due",
+    deliveries.c.next_at,
+    sqlite_where=deliveries.c.next_at.is_not(None),
+    postgresql_where=deliveries.c.next_at.is_not(None),
+)
+Index("ix_deliveries_job_id", deliveries.c.job_id)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +12,47 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from storage.db import tables
-from storage.db.engine import Ledger
+from storage.db.engine import Ledger, open_sqlite
+from storage.db.schema import ensure_schema
 from storage.testing.factories import add_worker
+from tests.services.postgres import migrated
 
 Read = Callable[[sa.Connection], Iterable[Any]]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """An empty ledger, on each kind of database in turn."""
+    if request.param == "postgresql":
+        yield request.getfixturevalue("postgres_ledger")
+        return
+    catalog = request.getfixturevalue("migrated_catalog")
+    opened = open_sqlite(Path(shutil.copy(catalog, tmp_path / "catalog.db")))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def lasting_ledger(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ledger]:
+    """A ledger that all tests of a module share, on each kind of database in turn."""
+    if request.param == "postgresql":
+        with migrated(request.getfixturevalue("postgres_server")) as opened:
+            yield opened
+        return
+    opened = open_sqlite(tmp_path_factory.mktemp("lasting") / "catalog.db")
+    ensure_schema(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite_ledger(tmp_path: Path, migrated_catalog: Path) -> Iterator[Ledger]:
+    """An empty ledger in a SQLite file, for what is so on SQLite alone."""
+    opened = open_sqlite(Path(shutil.copy(migrated_catalog, tmp_path / "catalog.db")))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -29,7 +68,7 @@ def everything(ledger: Ledger) -> Callable[[], dict[str, list[Any]]]:
     def read() -> dict[str, list[Any]]:
         with ledger.read() as connection:
             return {
-                table.name: sorted(map(tuple, connection.execute(sa.select(table))))
+                table.name: sorted(map(repr, connection.execute(sa.select(table))))
                 for table in tables.metadata.sorted_tables
             }
 
@@ -37,7 +76,7 @@ def everything(ledger: Ledger) -> Callable[[], dict[str, list[Any]]]:
 
 
 @pytest.fixture
-def plan_of(ledger: Ledger) -> Callable[[Read], list[str]]:
+def plan_of(sqlite_ledger: Ledger) -> Callable[[Read], list[str]]:
     """Tells by which tables and indexes SQLite answers what a function asks of the ledger."""
 
     def explain(ask: Read) -> list[str]:
@@ -47,10 +86,10 @@ def plan_of(ledger: Ledger) -> Callable[[Read], list[str]]:
             if text.startswith("SELECT"):
                 asked.append((text, values))
 
-        event.listen(ledger.engine, "before_cursor_execute", note)
-        with ledger.read() as connection:
+        event.listen(sqlite_ledger.engine, "before_cursor_execute", note)
+        with sqlite_ledger.read() as connection:
             list(ask(connection))
-            event.remove(ledger.engine, "before_cursor_execute", note)
+            event.remove(sqlite_ledger.engine, "before_cursor_execute", note)
             return [
                 row.detail
                 for text, values in asked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -16,9 +16,8 @@ from storage.contract.claims import ClaimedTask
 from storage.contract.errors import NotFoundError
 from storage.contract.outcomes import Outcome, Reason
 from storage.db import images
-from storage.db.engine import Ledger, open_sqlite
+from storage.db.engine import Ledger
 from storage.db.images import ImageFilter, ImageRow
-from storage.db.schema import ensure_schema
 from storage.testing.factories import add_groups, add_worker, cut_task, make_image_row
 
 PlanOf = Callable[[Callable[[sa.Connection], Iterable[Any]]], list[str]]
@@ -70,11 +69,9 @@ def task(ledger: Ledger, worker_id: int) -> ClaimedTask:
 
 
 @pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
+def catalog(lasting_ledger: Ledger) -> Catalog:
     """Two jobs with forty images each, which differ in all that can be asked for."""
-    opened = open_sqlite(tmp_path_factory.mktemp("images") / "catalog.db")
-    ensure_schema(opened)
-    add_worker(opened)
+    add_worker(lasting_ledger)
     choose = random.Random(5).choice
     rows = [
         make_image_row(
@@ -88,12 +85,11 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
             tags=msgspec.json.encode(choose(TAGS)).decode(),
             truncated_tokens=choose([0, 0, 5]),
         )
-        for task in (claimed(opened, job=name, items=40) for name in ("one", "two"))
+        for task in (claimed(lasting_ledger, job=name, items=40) for name in ("one", "two"))
         for item in range(40)
     ]
-    insert(opened, random.Random(6).sample(rows, len(rows)))
-    yield opened, rows
-    opened.close()
+    insert(lasting_ledger, random.Random(6).sample(rows, len(rows)))
+    return lasting_ledger, rows
 
 
 def meets(row: ImageRow, wanted: ImageFilter) -> bool:

@@ -1,4 +1,4 @@
-"""Several workers on one ledger file at once: every item is rendered exactly once."""
+"""Several workers on one ledger at once: every item is rendered exactly once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.contract.claims import Claim, ClaimedTask
 from storage.contract.outcomes import Reason
 from storage.contract.states import JobState
 from storage.db import groups, jobs, tables, tasks
-from storage.db.engine import Ledger, open_sqlite
+from storage.db.engine import Ledger, open_postgres, open_sqlite
 from storage.testing.factories import (
     add_groups,
     add_worker,
@@ -25,6 +25,14 @@ from storage.testing.factories import (
 
 WORKERS = 4
 ITEMS = ((150, 4), (7, 3), (93, 1))
+
+
+def again(ledger: Ledger) -> Ledger:
+    """The same ledger as another process would open it."""
+    url = ledger.engine.url
+    if url.get_backend_name() == "sqlite":
+        return open_sqlite(Path(str(url.database)))
+    return open_postgres(url.render_as_string(hide_password=False))
 
 
 def claim_some(ledger: Ledger, worker_id: int, choose: random.Random) -> ClaimedTask | None:
@@ -61,14 +69,14 @@ def carry_out(ledger: Ledger, task: ClaimedTask, choose: random.Random) -> None:
 
 
 def test_workers_that_claim_at_once_render_every_item_exactly_once(
-    ledger: Ledger, tmp_path: Path
+    ledger: Ledger,
 ) -> None:
     job = add_groups(ledger, *ITEMS)
     ids = [add_worker(ledger, pid=pid) for pid in range(WORKERS)]
     together = threading.Barrier(WORKERS)
 
     def work(worker_id: int) -> int:
-        own = open_sqlite(tmp_path / "catalog.db")
+        own = again(ledger)
         choose = random.Random(worker_id)
         together.wait()
         claimed = 0

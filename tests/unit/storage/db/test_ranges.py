@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from storage.contract.outcomes import Failure, Reason
-from storage.db.engine import Ledger, open_sqlite
+from storage.db.engine import Ledger
 from storage.db.ranges import (
     Returned,
     decode_failures,
@@ -21,7 +21,6 @@ from storage.db.ranges import (
     take_next,
     take_returned,
 )
-from storage.db.schema import ensure_schema
 from storage.db.tables import groups, returned
 from storage.testing.factories import add_groups, make_failure
 
@@ -32,13 +31,10 @@ NOW = 100.0
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+def shared(lasting_ledger: Ledger) -> Ledger:
     """A ledger with a group of 200 items, for examples that are rolled back."""
-    opened = open_sqlite(tmp_path_factory.mktemp("ranges") / "catalog.db")
-    ensure_schema(opened)
-    add_groups(opened, (200, 1))
-    yield opened
-    opened.close()
+    add_groups(lasting_ledger, (200, 1))
+    return lasting_ledger
 
 
 @contextmanager

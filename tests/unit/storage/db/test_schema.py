@@ -136,7 +136,7 @@ def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(
 
     with pytest.raises(SchemaMismatch, match=f"has schema 9999, which .*schema {HEAD}") as caught:
         ensure_schema(ledger)
-    assert caught.value.hint == "upgrade rendermill, or use another home"
+    assert caught.value.hint == "upgrade rendermill, or use another home or database"
     assert everything() == before
 
 

@@ -13,13 +13,19 @@ import pytest
 import sqlalchemy as sa
 
 from storage.contract.errors import LeaseLost, LedgerUnavailable
-from storage.db import engine, jobs, workers
+from storage.db import jobs, sqlite, workers
 from storage.db.engine import Ledger, open_sqlite
 from storage.db.tables import jobs as jobs_table
 from storage.db.tables import workers as workers_table
 from storage.testing.factories import add_groups, add_worker
 
 THREADS = 4
+
+
+@pytest.fixture
+def ledger(sqlite_ledger: Ledger) -> Ledger:
+    """The ledger in a file."""
+    return sqlite_ledger
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def impatient(ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     """A second opening of the ledger that does not wait for locks."""
-    monkeypatch.setattr(engine, "_BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0.0)
     opened = open_sqlite(path)
     yield opened
     opened.close()
