@@ -11,21 +11,22 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from hashlib import sha256
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from storage.contract.errors import ObjectExists, StoreUnavailable
+from storage.contract.errors import ObjectExists
 from storage.objects.names import check_key, content_type, is_key
 from storage.objects.s3_address import Address, parse
 from storage.objects.s3_checks import check
 from storage.objects.s3_client import Clients, Options
 from storage.objects.s3_errors import (
-    CONFLICT,
     EXISTS,
     MISSING,
     NO_UPLOAD,
     NOT_SUPPORTED,
+    PassingFault,
     code_of,
     translated,
 )
@@ -34,10 +35,14 @@ from storage.objects.s3_parts import PART_BYTES, checksum, put_parts
 if TYPE_CHECKING:
     from storage.ports import ObjectStore
 
+T = TypeVar("T")
+
 _DELETED_AT_ONCE: Final = 1000  # S3's limit
 _DIGEST: Final = "sha256"
-_TRIES: Final = 4
+_WEEK: Final = 7 * 24 * 3600  # the longest a signature may hold
+_NO_BATCHES: Final = (*NOT_SUPPORTED, "MissingContentMD5", "InvalidRequest", "MethodNotAllowed")
 _FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 5.0
 
 
 def open_s3(url: str, options: Options | None = None) -> S3Store:
@@ -48,13 +53,14 @@ def open_s3(url: str, options: Options | None = None) -> S3Store:
 class S3Store:
     """Keeps each object under the address's prefix; may be used by many threads at once.
 
-    boto3 repeats requests that met a passing fault. What a repeat could spoil is looked at
-    again here: the body of an answer, and a put that must not overwrite.
+    Requests that met a passing fault are repeated; a put that must not overwrite therefore
+    recognises what it stored itself.
     """
 
     def __init__(self, address: Address, options: Options) -> None:
         self.address = address
         self._clients = Clients(address, options)
+        self._options = options
         self._bucket_seen = False
 
     def put(self, key: str, data: bytes, *, durable: bool = True, overwrite: bool = True) -> None:
@@ -63,36 +69,30 @@ class S3Store:
             "ContentType": content_type(key),
             "Metadata": {_DIGEST: sha256(data).hexdigest()},
         }
-        with translated(self.address, key):
+
+        def store() -> None:
             if overwrite:
                 self._store(about, data, {})
             else:
                 self._create(key, about, data)
 
+        self._patiently(store, key)
+
     def get(self, key: str) -> bytes:
         """Read whole, and compare with what was stored."""
         where = self._at(key)
-        with translated(self.address, key):
-            return _patiently(lambda: self._read(key, where))
+        return self._patiently(lambda: self._read(key, where), key)
 
     def size(self, key: str) -> int | None:
         """What the server says of it."""
         where = self._at(key)
-        with translated(self.address, key):
-            try:
-                return int(self._clients.get().head_object(**where)["ContentLength"])
-            except Exception as error:
-                if code_of(error) not in MISSING:
-                    raise
-        self._expect_bucket()
-        return None
+        return self._patiently(lambda: self._size(where))
 
     def delete(self, keys: Iterable[str]) -> None:
         """A thousand in one request."""
         waiting = iter(keys)
-        while some := [self._at(key)["Key"] for key in islice(waiting, _DELETED_AT_ONCE)]:
-            with translated(self.address):
-                self._delete_some(some)
+        while names := [self._at(key)["Key"] for key in islice(waiting, _DELETED_AT_ONCE)]:
+            self._patiently(partial(self._delete_some, names))
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Page by page, a thousand each."""
@@ -100,12 +100,15 @@ class S3Store:
         if folder and not is_key(folder):
             return
         own = self.address.prefix
-        with translated(self.address):
-            pages = self._clients.get().get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.address.bucket, Prefix=own + prefix):
-                for found in page.get("Contents", ()):
-                    if is_key(key := found["Key"].removeprefix(own)):
-                        yield key  # others, such as folder/ markers, are not ours
+        asked = {"Bucket": self.address.bucket, "Prefix": own + prefix}
+        while True:
+            page = self._patiently(partial(self._list, asked))
+            for found in page.get("Contents", ()):
+                if is_key(key := found["Key"].removeprefix(own)):
+                    yield key  # others, such as folder/ markers, are not ours
+            if not page.get("NextContinuationToken"):
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
 
     def locate(self, key: str) -> str:
         """Its s3:// URL."""
@@ -113,11 +116,13 @@ class S3Store:
         return f"s3://{where['Bucket']}/{where['Key']}"
 
     def presign(self, key: str, seconds: int) -> str | None:
-        """A URL signed by this process's credentials; at most a week."""
+        """A URL signed with this process's credentials, for a week at most."""
         where = self._at(key)
         with translated(self.address, key):
             client = self._clients.get(self.address.public)
-            url: str = client.generate_presigned_url("get_object", where, ExpiresIn=seconds)
+            url: str = client.generate_presigned_url(
+                "get_object", where, ExpiresIn=min(seconds, _WEEK)
+            )
             return url
 
     def check(self) -> list[str]:
@@ -149,13 +154,13 @@ class S3Store:
         """Store what must not replace another object."""
         digest = about["Metadata"][_DIGEST]
         try:
-            _calmly(lambda: self._store(about, data, {"IfNoneMatch": "*"}))
+            self._store(about, data, {"IfNoneMatch": "*"})
         except Exception as error:
             if code_of(error) in EXISTS:
                 self._expect_same(key, digest)
             elif code_of(error) not in NOT_SUPPORTED:
                 raise
-            elif self.size(key) is None:  # to look first is all that such a store allows
+            elif self._size(self._at(key)) is None:  # to look first is all that such a store allows
                 self._store(about, data, {})
             else:
                 self._expect_same(key, digest)
@@ -176,17 +181,15 @@ class S3Store:
         return digest
 
     def _read(self, key: str, where: dict[str, Any]) -> bytes:
-        from botocore.exceptions import BotoCoreError
-
         answer = self._clients.get().get_object(**where)
-        try:
-            with answer["Body"] as body:
-                data: bytes = body.read()
-        except BotoCoreError as error:
-            raise _Broken(f"{self.address}: {key} came cut short or damaged ({error})") from error
+        with answer["Body"] as body:
+            data: bytes = body.read()
         expected = answer["Metadata"].get(_DIGEST)
         if expected is not None and sha256(data).hexdigest() != expected:
-            raise _Broken(f"{self.address}: {key} is not what was stored: its SHA-256 differs")
+            raise PassingFault(
+                f"{self.address}: {key} is not what was stored: its SHA-256 differs",
+                hint="try again; if it stays so, restore the object or delete it",
+            )
         return data
 
     def _delete_some(self, names: list[str]) -> None:
@@ -204,23 +207,37 @@ class S3Store:
             if one.get("Code") not in MISSING:
                 raise _refusal(one)
 
-    def _expect_bucket(self) -> None:
-        """Tell a missing object from a missing bucket, which HEAD answers alike."""
-        if not self._bucket_seen:
-            with translated(self.address):
-                self._clients.get().list_objects_v2(Bucket=self.address.bucket, MaxKeys=1)
+    def _size(self, where: dict[str, Any]) -> int | None:
+        try:
+            return int(self._clients.get().head_object(**where)["ContentLength"])
+        except Exception as error:
+            if code_of(error) not in MISSING:
+                raise
+        if not self._bucket_seen:  # HEAD answers alike for a missing bucket
+            self._list({"Bucket": self.address.bucket, "MaxKeys": 1})
             self._bucket_seen = True
+        return None
 
+    def _list(self, asked: dict[str, Any]) -> dict[str, Any]:
+        page: dict[str, Any] = self._clients.get().list_objects_v2(**asked)
+        return page
 
-_NO_BATCHES: Final = (*NOT_SUPPORTED, "MissingContentMD5", "InvalidRequest", "MethodNotAllowed")
+    def _patiently(self, ask: Callable[[], T], key: str | None = None) -> T:
+        """Ask again after a passing fault, until patience is at its end.
 
-
-class _Broken(StoreUnavailable):
-    """The bytes of an object did not come through as they were stored."""
-
-    def __init__(self, message: str) -> None:
-        hint = "try again; if it stays so, check the network, then restore or delete the object"
-        super().__init__(message, hint=hint)
+        boto3 repeats requests too, but within a second, and not the bodies of answers.
+        """
+        until = time.monotonic() + self._options.patience_seconds
+        for attempt in count():
+            try:
+                with translated(self.address, key):
+                    return ask()
+            except PassingFault:
+                pause = _jittered(min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE))
+                if time.monotonic() + pause > until:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("unreachable")
 
 
 def _refusal(entry: dict[str, Any]) -> Exception:
@@ -230,30 +247,8 @@ def _refusal(entry: dict[str, Any]) -> Exception:
     return error
 
 
-def _calmly(put: Callable[[], None]) -> None:
-    """Put again while the server says that another put of the same key is under way."""
-    for attempt in range(_TRIES - 1):
-        try:
-            return put()
-        except Exception as error:
-            if code_of(error) not in CONFLICT:
-                raise
-        _pause(attempt)
-    return put()
-
-
-def _patiently(read: Callable[[], bytes]) -> bytes:
-    """Read again what came cut short or damaged; boto3 repeats requests, but not bodies."""
-    for attempt in range(_TRIES - 1):
-        try:
-            return read()
-        except _Broken:
-            _pause(attempt)
-    return read()
-
-
-def _pause(attempt: int) -> None:
-    time.sleep(random.uniform(0.5, 1) * _FIRST_PAUSE * 2**attempt)  # noqa: S311
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.5, 1)  # noqa: S311
 
 
 if TYPE_CHECKING:

