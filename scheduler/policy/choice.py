@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from scheduler.policy.chunks import cut_size, neighbours
-from scheduler.policy.demand import Fleet, Prospect, levels
+from scheduler.policy.demand import Fleet, Prospect, Work, levels
 from scheduler.policy.level import LEAVE_MARGIN, PAYS, Level, last_touched
 from scheduler.policy.reasons import reason_against
 from storage.contract.claims import Claim, Declined, OpenGroup, WorkerView
@@ -25,10 +25,15 @@ def choose(groups: Sequence[OpenGroup], worker: WorkerView, now: float) -> Claim
 
     `groups` are open groups with claimable items. `now` is for rules that depend on time.
     """
+    return choose_from(levels(groups), worker, now)
+
+
+def choose_from(demand: Sequence[list[Work]], worker: WorkerView, now: float) -> Claim | Declined:
+    """`choose` for groups that are summed up already, so that many workers can be asked."""
     fleet = Fleet(worker)
     backlog: dict[str, float] = {}
     reasons: dict[str, None] = {}
-    for works in levels(groups):
+    for works in demand:
         level = Level(works, fleet, backlog)
         picked = _pick(level, now)
         if picked is not None:

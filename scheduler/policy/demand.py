@@ -79,6 +79,7 @@ class Prospect:
     __slots__ = (
         "able",
         "batch_seconds",
+        "best_other",
         "load",
         "loaded",
         "measured",
@@ -103,13 +104,16 @@ class Prospect:
         #: Seconds per image by part of the fleet; infinite where it does not fit.
         self.seconds = part_seconds(kind, fleet.parts)
         self.serving = 0.0  #: images a second of the other workers that have the model
+        self.best_other = math.inf  #: seconds per image of the fastest of those
         self.able = 0.0  #: images a second of all that can do it, the claiming one included
         self.reach = 0  #: how many can do it
         for part, loaded, seconds in zip(fleet.parts, fleet.others, self.seconds, strict=True):
             if seconds < math.inf:
                 self.reach += part.count
                 self.able += part.count / seconds
-                self.serving += loaded.get(self.model, 0) / seconds
+                if loaded.get(self.model, 0) > 0:
+                    self.serving += loaded[self.model] / seconds
+                    self.best_other = min(self.best_other, seconds)
         if fleet.mine is None:
             self.able = max(self.able + self.rate, self.rate / worker.fleet_share)
 

@@ -47,13 +47,15 @@ class Level:
         if one.alone or self.fleet.worker.more_groups:
             return True
         drain = self.drains[one.model]
-        if one.loaded:
-            return one.batch_seconds <= drain and not self._better_on_gpu(one, now)
         if drain == math.inf:
             return not self._better_on_gpu(one, now)
+        if now - _touched(one) > drain + PATIENCE_SECONDS:
+            return True  # the others should have taken it by now
+        if one.loaded:
+            ends = drain + one.best_other * one.work.kind.batch_size
+            return one.batch_seconds <= ends and not self._better_on_gpu(one, now)
         joined = self.drain_joined(one)
-        rendering = joined - one.load
-        return rendering >= max(one.batch_seconds, PAYS * one.load)
+        return joined - one.load >= max(one.batch_seconds, PAYS * one.load)
 
     def drain_joined(self, one: Prospect) -> float:
         """Seconds until the model's work is through if this worker loads it and helps."""
@@ -115,8 +117,11 @@ class Level:
         best = min(on_gpus, default=math.inf)
         if one.batch_seconds <= one.load + one.work.undone * best:
             return False
-        touched = max(last_touched(group) for group in one.work.heads.values())
-        return now - touched < PATIENCE_SECONDS
+        return now - _touched(one) < PATIENCE_SECONDS
+
+
+def _touched(one: Prospect) -> float:
+    return max(last_touched(group) for group in one.work.heads.values())
 
 
 def last_touched(group: OpenGroup) -> float:
