@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
 from storage.contract.errors import DeviceLost, LedgerError, ObjectError, RendermillError
-from storage.home import CATALOG
+from storage.settings import read_connections
 from workers.settings import EXIT_SURROUNDINGS, GRACE_SECONDS, RENDERERS, WorkerSettings
+
+if TYPE_CHECKING:
+    from workers.supervise import Place
 
 
 def main() -> None:
     """Run what the command line says."""
     options = _parser().parse_args()
     _configure_logging()
-    sys.exit(_supervise(options) if options.command == "supervise" else _run(options))
+    sys.exit(_supervise(options) if options.command == "supervise" else _work(options))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, described in (
-        ("run", "one worker process"),
+        ("run", "one worker process that looks for work by itself"),
+        ("consume", "one worker process that a broker's tickets wake"),
         ("supervise", "the worker processes of this machine"),
     ):
         command = commands.add_parser(name, help=described)
@@ -33,36 +40,38 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--device", default="cpu", help="cpu, cuda:0, ...")
         command.add_argument("--threads", type=int, default=1, help="CPU threads per worker")
         command.add_argument("--job", type=int, help="leave when this job needs no more work")
+        command.add_argument("--vram-limit", type=int, help="bytes the device passes for")
+        command.add_argument("--sleep", help="hours of rest, like 22:00-06:00")
         command.add_argument("--grace", type=float, default=GRACE_SECONDS)
         command.add_argument("--renderer", choices=RENDERERS, default="diffusers")
         command.add_argument("--fake-seconds", type=float, default=0.0)
-    commands.choices["run"].add_argument("--slot", type=int, default=0)
+    for name in ("run", "consume"):
+        commands.choices[name].add_argument("--slot", type=int, default=0)
     commands.choices["supervise"].add_argument(
         "--processes", type=int, default=1, help="worker processes on the device"
     )
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
-    from workers.wiring import run_worker
-
-    settings = WorkerSettings(
-        home=options.home,
-        device=options.device,
-        threads=options.threads,
-        slot=options.slot,
-        job_id=options.job,
-        grace=options.grace,
-        renderer=options.renderer,
-        fake_seconds=options.fake_seconds,
-    )
+def _work(options: argparse.Namespace) -> int:
+    values = vars(options) | {"job_id": options.job}
+    known = {name: values[name] for name in WorkerSettings.__struct_fields__}
     try:
-        run_worker(settings)
+        return _program(options.command)(WorkerSettings(**known))
     except (LedgerError, ObjectError, DeviceLost) as error:
         return _say(error, EXIT_SURROUNDINGS)
     except RendermillError as error:
         return _say(error, 1)
-    return 0
+
+
+def _program(command: str) -> Callable[[WorkerSettings], int]:
+    if command == "consume":
+        from workers.consumer import consume
+
+        return consume
+    from workers.wiring import run_worker
+
+    return run_worker
 
 
 def _say(error: RendermillError, code: int) -> int:
@@ -72,10 +81,10 @@ def _say(error: RendermillError, code: int) -> int:
 
 
 def _supervise(options: argparse.Namespace) -> int:
-    from storage.db.engine import open_sqlite
     from storage.db.schema import ensure_schema
+    from storage.opening import open_ledger
     from workers.stopping import Stop, obey_signals, watch_parent
-    from workers.supervise import Event, Place, Supervisor, worker_command, worker_environment
+    from workers.supervise import Event, Supervisor
 
     stop = Stop()
     obey_signals(stop, options.grace)
@@ -88,25 +97,20 @@ def _supervise(options: argparse.Namespace) -> int:
         except BrokenPipeError:
             pass  # the parent is gone; its end of our input says so too
 
-    places = [
-        Place(
-            device=options.device,
-            slot=slot,
-            command=worker_command(*_passed_on(options), "--slot", str(slot)),
-            environment=worker_environment(options.threads),
-        )
-        for slot in range(options.processes)
-    ]
     try:
-        ledger = open_sqlite(options.home / CATALOG)
-        ensure_schema(ledger)
+        connections = read_connections(os.environ, options.home)
+        consumes = connections.broker_url is not None and options.job is None
+        ledger = open_ledger(connections)
+        if not connections.is_farm:
+            ensure_schema(ledger)
         supervisor = Supervisor(
-            places=places,
+            places=_places(options, "consume" if consumes else "run"),
             home=options.home,
             ledger=ledger,
             stop=stop,
             grace=options.grace,
             tell=tell,
+            lasting=options.job is None,
         )
         well = supervisor.run()
     except (RendermillError, OSError) as error:
@@ -116,18 +120,33 @@ def _supervise(options: argparse.Namespace) -> int:
     return 0 if well else EXIT_SURROUNDINGS
 
 
+def _places(options: argparse.Namespace, program: str) -> list[Place]:
+    from workers.supervise import Place, worker_command, worker_environment
+
+    return [
+        Place(
+            device=options.device,
+            slot=slot,
+            command=worker_command(program, *_passed_on(options), "--slot", str(slot)),
+            environment=worker_environment(options.threads),
+        )
+        for slot in range(options.processes)
+    ]
+
+
 def _passed_on(options: argparse.Namespace) -> list[str]:
     """The options a worker process gets from its supervisor's."""
-    passed = [
-        ("--home", options.home),
-        ("--device", options.device),
-        ("--threads", options.threads),
-        ("--grace", options.grace),
-        ("--renderer", options.renderer),
-        ("--fake-seconds", options.fake_seconds),
-        ("--job", options.job),
+    names = (
+        *("home", "device", "threads", "grace", "renderer", "fake_seconds"),
+        *("job", "vram_limit", "sleep"),
+    )
+    passed = {name.replace("_", "-"): getattr(options, name) for name in names}
+    return [
+        str(part)
+        for name, value in passed.items()
+        if value is not None
+        for part in (f"--{name}", value)
     ]
-    return [str(part) for name, value in passed if value is not None for part in (name, value)]
 
 
 def _configure_logging() -> None:

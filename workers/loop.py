@@ -1,14 +1,14 @@
-"""The claim loop: claim, carry out, again; until told to stop or the job has ended."""
+"""The claim loop: claim, carry out, again; until told to stop or there is reason to leave."""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
-from storage.contract.states import JobState
-from storage.db import jobs
-from storage.db.engine import Ledger
 from workers.claiming import Claimer
 from workers.execute import Tools, execute
 from workers.stopping import Stop
@@ -19,12 +19,22 @@ IDLE_SECONDS: Final = 0.25
 log = structlog.get_logger()
 
 
-def work(tools: Tools, claimer: Claimer, stop: Stop, *, job_id: int | None) -> None:
-    """Work until `stop`, or, with `job_id`, until that job needs no more work."""
-    while not stop.requested:
+def work(
+    tools: Tools,
+    claimer: Claimer,
+    stop: Stop,
+    *,
+    leave: Callable[[], bool],
+    until: float = math.inf,
+) -> None:
+    """Work until `stop`, or until `leave` says so when nothing can be claimed.
+
+    Nothing more is claimed after `until` (of `time.monotonic`).
+    """
+    while not stop.requested and time.monotonic() < until:
         task = claimer.claim(tools.renderer.loaded_model)
         if task is None:
-            if job_id is not None and not _is_open(tools.ledger, job_id):
+            if leave():
                 return
             stop.wait(IDLE_SECONDS)
             continue
@@ -43,8 +53,3 @@ def work(tools: Tools, claimer: Claimer, stop: Stop, *, job_id: int | None) -> N
         finally:
             tools.heartbeat.release()
         claimer.forget_speeds()
-
-
-def _is_open(ledger: Ledger, job_id: int) -> bool:
-    with ledger.read() as connection:
-        return jobs.get(connection, job_id).state == JobState.OPEN

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import msgspec
 import psutil
 
 from storage.contract.capability import Capability
+from storage.contract.classes import class_of
+from storage.contract.errors import DeviceLost
+
+_MIB = 1024**2
 
 
-def probe(device: str, *, threads: int, home: Path) -> Capability:
-    """The capability of `device` ("cpu", "cuda:0"), computing with `threads` CPU threads."""
+def class_at(device: str, vram_limit: int | None) -> str:
+    """The VRAM class of a device, told without loading torch."""
+    if device == "cpu":
+        return class_of(vram_limit or 0)
+    return class_of(min(_total_vram(device), vram_limit or _total_vram(device)))
+
+
+def probe(device: str, *, threads: int, home: Path, vram_limit: int | None = None) -> Capability:
+    """The capability of `device` ("cpu", "cuda:0"), computing with `threads` CPU threads.
+
+    With `vram_limit` (bytes) it passes for a device with at most that much; a CPU then passes
+    for a card, which is of use to try out a fleet without having one.
+    """
     capability = Capability(
         device=device,
         # The number of threads decides how sums are split, and so the last bits of pixels.
@@ -24,7 +41,35 @@ def probe(device: str, *, threads: int, home: Path) -> Capability:
         threads=threads,
         host=socket.gethostname(),
     )
-    return capability if device == "cpu" else _with_cuda(capability)
+    if device != "cpu":
+        capability = _with_cuda(capability)
+    if vram_limit is not None:
+        most = capability.vram_bytes or vram_limit
+        capability = msgspec.structs.replace(capability, vram_bytes=min(most, vram_limit))
+    return capability
+
+
+def _total_vram(device: str) -> int:
+    """Bytes of memory of a card, asked of the driver's own tool."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        raise DeviceLost(f"{device}: there is no nvidia-smi, and so no driver")
+    try:
+        told = subprocess.run(  # noqa: S603 - the driver's own tool
+            [
+                tool,
+                "--query-gpu=memory.total",
+                "--format=csv,noheader,nounits",
+                f"--id={device.partition(':')[2] or 0}",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        return int(told.stdout.split()[0]) * _MIB
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        raise DeviceLost(f"{device} does not answer") from error
 
 
 def _with_cuda(capability: Capability) -> Capability:

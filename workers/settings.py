@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 GRACE_SECONDS: Final = 30.0
 
@@ -15,9 +16,8 @@ EXIT_SURROUNDINGS: Final = 4
 to blame, and a new process may do better."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerSettings:
-    """One worker process."""
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker process. Where ledger, broker and store are stands in its environment."""
 
     home: Path
     device: str = "cpu"
@@ -27,3 +27,11 @@ class WorkerSettings:
     grace: float = GRACE_SECONDS  #: seconds to reach the end of a batch when told to stop
     renderer: str = "diffusers"
     fake_seconds: float = 0.0  #: time an image takes the fake renderer
+    vram_limit: int | None = None  #: bytes; the device passes for one with this much
+    sleep: str | None = None  #: "22:00-06:00": claims nothing between these hours
+
+    @property
+    def place(self) -> str:
+        """The worker's place on its host: the name of its files, and of it after a restart."""
+        device = self.device.replace(":", "-")
+        return f"{device}-{self.slot}"

@@ -9,6 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Final
+
+PARENT_LOOK_SECONDS: Final = 1.0
 
 
 class Stop:
@@ -65,6 +68,19 @@ def watch_parent(stop: Stop, grace: float) -> None:
     def wait() -> None:
         while os.read(descriptor, 4096):
             pass
+        stop.drain(grace, "the parent process is gone")
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def watch_parent_process(stop: Stop, grace: float) -> None:
+    """Drain when the parent process is another one: ours has died."""
+    parent = os.getppid()
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            if stop.wait(PARENT_LOOK_SECONDS):
+                return
         stop.drain(grace, "the parent process is gone")
 
     threading.Thread(target=wait, name="parent", daemon=True).start()

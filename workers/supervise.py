@@ -38,7 +38,11 @@ KILL_MARGIN_SECONDS: Final = 10.0
 EARLY_DEATHS: Final = 3
 """Deaths without having claimed anything, after which starting again is pointless."""
 
-PAUSE_SECONDS: Final = 0.5
+PAUSES: Final = (0.5, 1.0, 5.0, 15.0, 30.0)
+"""Seconds before a process is started again, growing while it keeps dying early."""
+
+WELL_SECONDS: Final = 60.0
+"""A process that lived this long has not died early."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -81,8 +85,10 @@ class Supervisor:
     stop: Stop
     grace: float
     tell: Callable[[Event], None]
+    lasting: bool = False  #: start processes again whatever they die of, until `stop`
     children: list[Child] = field(default_factory=list)
     _early_deaths: dict[int, int] = field(default_factory=dict)
+    _due: list[tuple[float, Place]] = field(default_factory=list)
     _locks: dict[str, IO[str]] = field(default_factory=dict)
 
     def run(self) -> bool:
@@ -97,11 +103,18 @@ class Supervisor:
     def _supervise(self) -> bool:
         for place in self.places:
             self._start(place)
-        while self.children and not self.stop.requested:
+        while (self.children or self._due) and not self.stop.requested:
             if not self._look():
                 return False
+            self._start_due()
             self.stop.wait(LOOK_SECONDS)
         return True
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for entry in [e for e in self._due if e[0] <= now]:
+            self._due.remove(entry)
+            self._start(entry[1])
 
     def _lock_devices(self) -> bool:
         """Take the lock of every device, waiting for others; False if told to stop meanwhile."""
@@ -146,28 +159,32 @@ class Supervisor:
         for child in [c for c in self.children if c.process.poll() is not None]:
             self._forget(child)
             code = child.process.returncode
-            if code == 0:
+            if code == 0 and not self.lasting:
                 continue
-            if code == EXIT_SURROUNDINGS:
+            if code == EXIT_SURROUNDINGS and not self.lasting:
                 self._say("failed", child, _last_words(child.log))
                 self._bury(child)
                 return False
             worked = self._bury(child)
             self._say("died", child, f"{_how(code)}; see {child.log}")
-            if not worked and self._gives_up(child):
+            if not self._start_again(child, worked=worked):
                 return False
-            self._start(child.place)
         return True
 
-    def _gives_up(self, child: Child) -> bool:
-        """Whether workers at this place die before they do anything, again and again."""
+    def _start_again(self, child: Child, *, worked: bool) -> bool:
+        """Start the child's place again in a moment; False if that is pointless."""
         place = id(child.place)
-        self._early_deaths[place] = self._early_deaths.get(place, 0) + 1
-        if self._early_deaths[place] < EARLY_DEATHS:
-            self.stop.wait(PAUSE_SECONDS)  # a system short of memory for a moment, say
+        if worked or time.time() - child.started_at > WELL_SECONDS:
+            self._early_deaths[place] = 0
+        else:
+            self._early_deaths[place] = self._early_deaths.get(place, 0) + 1
+        deaths = self._early_deaths[place]
+        if deaths >= EARLY_DEATHS and not self.lasting:
+            said = _last_words(child.log) or _how(child.process.returncode)
+            self._say("failed", child, said)
             return False
-        said = _last_words(child.log) or _how(child.process.returncode)
-        self._say("failed", child, said)
+        pause = PAUSES[min(deaths, len(PAUSES)) - 1] if deaths else 0.0
+        self._due.append((time.monotonic() + pause, child.place))
         return True
 
     def _bury(self, child: Child) -> bool:
@@ -234,9 +251,9 @@ class Supervisor:
                 child.process.stdin.close()
 
 
-def worker_command(*options: str) -> list[str]:
-    """The command that runs one worker process of this installation."""
-    return [sys.executable, "-m", "workers", "run", *options]
+def worker_command(program: str, *options: str) -> list[str]:
+    """The command of one worker process: `program` is "run", or "consume" with a broker."""
+    return [sys.executable, "-m", "workers", program, *options]
 
 
 def worker_environment(threads: int) -> dict[str, str]:

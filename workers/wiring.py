@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
 import msgspec
 import psutil
 import structlog
@@ -9,11 +14,13 @@ import structlog
 from storage.contract.capability import Capability
 from storage.contract.claims import Progress
 from storage.contract.errors import Interrupted, LedgerError, StaleTransition
-from storage.db import tasks, workers
-from storage.db.engine import Ledger, open_sqlite
-from storage.db.schema import ensure_schema
-from storage.home import CATALOG
-from storage.objects.folder import FolderStore
+from storage.contract.states import JobState
+from storage.db import jobs, tasks, workers
+from storage.db.engine import Ledger
+from storage.home import LOCKS
+from storage.opening import open_mill
+from storage.settings import read_connections
+from workers import predecessor
 from workers.claiming import Claimer
 from workers.engine.ports import Renderer
 from workers.execute import Tools
@@ -25,9 +32,25 @@ from workers.stopping import Stop, obey_signals, watch_parent
 
 log = structlog.get_logger()
 
+UPLOADS = 8
+"""Pictures a worker stores at once."""
 
-def run_worker(settings: WorkerSettings) -> None:
-    """Run one worker until its job has ended or it is told to stop.
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workshop:
+    """A registered worker with all it works with."""
+
+    tools: Tools
+    claimer: Claimer
+    opened: ExitStack
+
+    def close(self) -> None:
+        """Sign off, and let go of everything."""
+        self.opened.close()
+
+
+def run_worker(settings: WorkerSettings) -> int:
+    """Run one worker, without a broker, until its job has ended or it is told to stop.
 
     Told to stop means SIGTERM (drain), SIGQUIT (at once), or the end of standard input, which
     is how a worker learns that its parent is gone.
@@ -35,33 +58,79 @@ def run_worker(settings: WorkerSettings) -> None:
     stop = Stop()
     obey_signals(stop, settings.grace)
     watch_parent(stop, settings.grace)
-    ledger = open_sqlite(settings.home / CATALOG)
-    ensure_schema(ledger)
-    capability = probe(settings.device, threads=settings.threads, home=settings.home)
-    if settings.renderer == "fake":  # its speed must not pass for the device's
-        capability = msgspec.structs.replace(capability, kind="fake")
-    worker_id = _register(ledger, capability, settings)
-    heartbeat = Heartbeat(ledger, worker_id, stop)
-    heartbeat.start()
+    workshop: Workshop | None = None
     try:
+        workshop = open_workshop(settings, stop)
+        work(
+            workshop.tools,
+            workshop.claimer,
+            stop,
+            leave=_leaver(workshop.tools.ledger, settings.job_id),
+        )
+    except Interrupted as stopped:
+        log.info("stopped while starting", action="stopped", why=stopped.message)
+    finally:
+        if workshop is not None:
+            workshop.close()
+    return 0
+
+
+def open_workshop(settings: WorkerSettings, stop: Stop) -> Workshop:
+    """Open ledger and store, look at the device, and register."""
+    connections = read_connections(os.environ, settings.home)
+    mill = open_mill(connections, create=True, threads=UPLOADS)
+    opened = ExitStack()
+    opened.callback(mill.close)
+    with opened:
+        capability = _capability(settings)
+        note = settings.home / LOCKS / f"{settings.place}.worker"
+        note.parent.mkdir(parents=True, exist_ok=True)
+        predecessor.bury(note, mill.ledger)
+        worker_id = _register(mill.ledger, capability, settings)
+        opened.callback(_leave, mill.ledger, worker_id)
+        predecessor.leave_note(note, worker_id)
+        opened.callback(note.unlink, missing_ok=True)
+        heartbeat = Heartbeat(mill.ledger, worker_id, stop)
+        heartbeat.start()
+        opened.callback(heartbeat.end)
         heartbeat.tell(Progress(phase="starting"))
         tools = Tools(
-            ledger=ledger,
-            store=FolderStore(settings.home),
+            ledger=mill.ledger,
+            store=mill.store,
             renderer=_make_renderer(settings, capability),
             heartbeat=heartbeat,
             worker_id=worker_id,
             device_kind=capability.kind,
         )
         heartbeat.release()
-        claimer = Claimer(ledger, worker_id, capability, job_id=settings.job_id)
-        work(tools, claimer, stop, job_id=settings.job_id)
-    except Interrupted as stopped:
-        log.info("stopped while starting", action="stopped", why=stopped.message)
-    finally:
-        heartbeat.end()
-        _leave(ledger, worker_id)
-        ledger.close()
+        claimer = Claimer(mill.ledger, worker_id, capability, job_id=settings.job_id)
+        return Workshop(tools=tools, claimer=claimer, opened=opened.pop_all())
+
+
+def _leaver(ledger: Ledger, job_id: int | None) -> Callable[[], bool]:
+    """Whether to leave when nothing can be claimed: once the worker's job needs no more work."""
+
+    def leave() -> bool:
+        if job_id is None:
+            return False
+        with ledger.read() as connection:
+            return jobs.get(connection, job_id).state != JobState.OPEN
+
+    return leave
+
+
+def _capability(settings: WorkerSettings) -> Capability:
+    capability = probe(
+        settings.device,
+        threads=settings.threads,
+        home=settings.home,
+        vram_limit=settings.vram_limit,
+    )
+    if settings.renderer == "fake":  # its speed must not pass for the device's
+        capability = msgspec.structs.replace(
+            capability, kind=f"fake/{settings.fake_seconds:g}", name="fake renderer"
+        )
+    return capability
 
 
 def _make_renderer(settings: WorkerSettings, capability: Capability) -> Renderer:

@@ -22,7 +22,7 @@ from scheduler.cli.console import (
     short_model,
     table,
 )
-from scheduler.service.home import Home, open_home
+from scheduler.service.home import open_home
 from scheduler.service.options import split_pairs
 from scheduler.settings import DEFAULT_HOME
 from storage.contract.errors import InputError
@@ -33,6 +33,7 @@ from storage.contract.states import JobState
 from storage.db import groups, images, jobs, workers
 from storage.db.images import ImageFilter, ImageRow
 from storage.db.jobs import Job
+from storage.opening import Mill
 
 SHOWN_GROUPS = 20
 LARGEST = 2**63 - 1  # that SQL compares with
@@ -158,11 +159,11 @@ def image_command(
     out.print(facts(shown))
 
 
-def _place(home: Home, after: str | None) -> tuple[int, int] | None:
+def _place(mill: Mill, after: str | None) -> tuple[int, int] | None:
     if after is None:
         return None
     job, item = _parsed_id(after)
-    with home.ledger.read() as connection:
+    with mill.ledger.read() as connection:
         return jobs.find(connection, job).id, item
 
 
@@ -185,7 +186,7 @@ def _job_fields(job: Job, busy: set[str | None]) -> dict[str, Any]:
 
 
 def _print_job(
-    home: Home, job: Job, busy: set[str | None], reasons: dict[str, int], truncated: int
+    mill: Mill, job: Job, busy: set[str | None], reasons: dict[str, int], truncated: int
 ) -> None:
     failures = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
     took = job.finished_at - job.created_at if job.finished_at else None
@@ -204,7 +205,7 @@ def _print_job(
                     f"{moment(job.finished_at)}, after {duration(took)}" if took else None,
                 ),
                 ("manifest", job.manifest),
-                ("pictures", home.store.locate(f"renders/{job.name}")),
+                ("pictures", mill.store.locate(f"renders/{job.name}")),
             ]
         )
     )
@@ -236,16 +237,16 @@ def _print_groups(found: list[groups.GroupView]) -> None:
 
 
 def _print_images(
-    home: Home, found: list[tuple[str, ImageRow]], *, more: bool, paths: bool, as_json: bool
+    mill: Mill, found: list[tuple[str, ImageRow]], *, more: bool, paths: bool, as_json: bool
 ) -> None:
     last = image_id(found[-1][0], found[-1][1].item) if found and more else None
     if as_json:
-        print_json({"images": [_image_fields(home, *one) for one in found], "next": last})
+        print_json({"images": [_image_fields(mill, *one) for one in found], "next": last})
         return
     if paths:
         for _, row in found:
             if row.object_key:
-                out.print(home.store.locate(row.object_key), soft_wrap=True, markup=False)
+                out.print(mill.store.locate(row.object_key), soft_wrap=True, markup=False)
         return
     listing = table(
         "image", "seed", "size", "model", "outcome", "prompt", right=("seed",), wide="prompt"
@@ -264,13 +265,13 @@ def _print_images(
         out.print(f"[dim]More: add --after {last}[/]")
 
 
-def _image_fields(home: Home, job: str, row: ImageRow) -> dict[str, Any]:
+def _image_fields(mill: Mill, job: str, row: ImageRow) -> dict[str, Any]:
     """An image for people and programs: JSON columns opened, its place on disk added."""
     fields: dict[str, Any] = {"image": image_id(job, row.item), "job": job}
     fields |= msgspec.structs.asdict(row)
     fields["tags"] = msgspec.json.decode(row.tags)
     fields["rendering"] = msgspec.json.decode(row.rendering) if row.rendering else None
-    fields["file"] = home.store.locate(row.object_key) if row.object_key else None
+    fields["file"] = mill.store.locate(row.object_key) if row.object_key else None
     for internal in ("job_id", "group_id", "task_id"):
         del fields[internal]
     return fields

@@ -23,7 +23,7 @@ from scheduler.cli.console import (
 )
 from scheduler.cli.live import show
 from scheduler.service import processes
-from scheduler.service.home import Home, open_home
+from scheduler.service.home import open_home
 from scheduler.service.local import LocalRun, RunOptions, Snapshot
 from scheduler.service.options import SubmitOptions, pairs
 from scheduler.service.prepare import Prepared, prepared
@@ -34,6 +34,7 @@ from storage.contract.states import JobState
 from storage.db import images, jobs
 from storage.db.jobs import Job
 from storage.models.resolve import describe
+from storage.opening import Mill
 
 EXIT_FAILED_ITEMS = 3
 EXIT_INTERRUPTED = 130
@@ -123,14 +124,7 @@ def render(
         skip_invalid=skip_invalid,
         on_cpu=devices == ("cpu",),
     )
-    run_options = RunOptions(
-        devices=devices,
-        processes=processes_,
-        threads=threads,
-        grace=grace,
-        renderer=renderer,
-        fake_seconds=fake_seconds,
-    )
+    run_options = _run_options(devices, processes_, threads, grace, renderer, fake_seconds)
     limits = read_limits(os.environ)
     with prepared(options, limits=limits, describe=describe, dry_run=only_show) as work:
         if only_show:
@@ -156,28 +150,40 @@ def resume(
     fake_seconds: FakeSecondsOption = 0.0,
 ) -> None:
     """Go on with a job that was interrupted."""
-    run_options = RunOptions(
-        devices=tuple(device or processes.devices()),
-        processes=processes_,
-        threads=threads,
-        grace=grace,
-        renderer=renderer,
-        fake_seconds=fake_seconds,
-    )
+    devices = tuple(device or processes.devices())
+    run_options = _run_options(devices, processes_, threads, grace, renderer, fake_seconds)
     with open_home(home) as opened:
         with opened.ledger.read() as connection:
             found = jobs.find(connection, job)
         _run(opened, found, run_options, as_json=as_json)
 
 
-def _run(home: Home, job: Job, options: RunOptions, *, as_json: bool) -> None:
+def _run_options(
+    devices: tuple[str, ...],
+    processes_: int | None,
+    threads: int | None,
+    grace: float,
+    renderer: str,
+    fake_seconds: float,
+) -> RunOptions:
+    return RunOptions(
+        devices=devices,
+        processes=processes_,
+        threads=threads,
+        grace=grace,
+        renderer=renderer,
+        fake_seconds=fake_seconds,
+    )
+
+
+def _run(mill: Mill, job: Job, options: RunOptions, *, as_json: bool) -> None:
     """Render what is left of the job, show it live, and leave with the right exit code."""
     if job.state == JobState.CANCELLED:
         raise InputError(f"the job {job.name!r} was cancelled")
     if job.ended:
-        _summarise(home, job, seconds=None, as_json=as_json)
+        _summarise(mill, job, seconds=None, as_json=as_json)
         raise typer.Exit(_exit_code(job))
-    run = LocalRun(home, job, options)
+    run = LocalRun(mill, job, options)
     asked: list[int] = []
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -191,15 +197,15 @@ def _run(home: Home, job: Job, options: RunOptions, *, as_json: bool) -> None:
         last, seconds = show(run, quiet=as_json, interrupted=lambda: bool(asked))
     finally:
         run.close()
-    with home.ledger.read() as connection:
+    with mill.ledger.read() as connection:
         job = jobs.get(connection, job.id)
-    _leave(home, job, last, seconds, interrupted=bool(asked), as_json=as_json)
+    _leave(mill, job, last, seconds, interrupted=bool(asked), as_json=as_json)
 
 
 def _leave(
-    home: Home, job: Job, last: Snapshot, seconds: float, *, interrupted: bool, as_json: bool
+    mill: Mill, job: Job, last: Snapshot, seconds: float, *, interrupted: bool, as_json: bool
 ) -> None:
-    _summarise(home, job, seconds=seconds, as_json=as_json)
+    _summarise(mill, job, seconds=seconds, as_json=as_json)
     if job.ended:
         raise typer.Exit(_exit_code(job))
     if not interrupted:
@@ -208,23 +214,23 @@ def _leave(
             hint=f"what is rendered is kept; go on with: rendermill resume {job.name}",
         )
     if not as_json:
-        at = escaped(_home(home))
+        at = escaped(_home(mill))
         err.print(f"Interrupted. Go on with: [bold]rendermill resume {job.name}{at}[/]")
     raise typer.Exit(EXIT_INTERRUPTED)
 
 
-def _summarise(home: Home, job: Job, *, seconds: float | None, as_json: bool) -> None:
-    with home.ledger.read() as connection:
+def _summarise(mill: Mill, job: Job, *, seconds: float | None, as_json: bool) -> None:
+    with mill.ledger.read() as connection:
         reasons = images.failure_counts(connection, job.id)
         truncated = images.truncated_count(connection, job.id)
-    pictures = home.store.locate(f"renders/{job.name}")
+    pictures = mill.store.locate(f"renders/{job.name}")
     if as_json:
         print_json(
             msgspec.structs.asdict(job)
             | {"failures": reasons, "truncated_prompts": truncated, "pictures": pictures}
         )
         return
-    at = _home(home)
+    at = _home(mill)
     took = f" in {duration(seconds)}" if seconds is not None else ""
     rate = f", {job.done / seconds:.1f} images/s" if seconds and job.done else ""
     failures = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
@@ -270,9 +276,9 @@ def _exit_code(job: Job) -> int:
     return EXIT_FAILED_ITEMS if job.failed else 0
 
 
-def _home(home: Home) -> str:
+def _home(mill: Mill) -> str:
     """The option that names the home, where it must be said."""
-    return "" if home.path == DEFAULT_HOME else f" --home {home.path}"
+    return "" if mill.connections.is_farm or mill.home == DEFAULT_HOME else f" --home {mill.home}"
 
 
 def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:

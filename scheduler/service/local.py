@@ -1,20 +1,12 @@
-"""Rendering a job on this machine: starting worker processes, watching them, ending them.
-
-The scheduler may not import the workers; it starts their supervisor as a process of its own,
-one per device, and reads JSON lines from it.
-"""
+"""Rendering a job on this machine: planning its worker processes, watching them."""
 
 from __future__ import annotations
 
-import queue
-import signal
-import subprocess
-import sys
-import threading
+import socket
 import time
 from collections import deque
 from contextlib import suppress
-from typing import IO, Final
+from typing import Final
 
 import msgspec
 import psutil
@@ -22,27 +14,20 @@ import psutil
 from scheduler import estimate
 from scheduler.loops.rescue import rescue
 from scheduler.service import processes
-from scheduler.service.home import Home
+from scheduler.service.supervisors import DevicePlan, Orders, Supervisors
 from storage.contract.errors import LedgerUnavailable
 from storage.contract.states import WorkerState
 from storage.db import groups, jobs, workers
 from storage.db.groups import GroupView
 from storage.db.jobs import Job
 from storage.db.workers import Worker
+from storage.objects.folder import FolderStore
+from storage.opening import Mill
 
 RATE_WINDOW_SECONDS: Final = 30.0
-END_SECONDS: Final = 15.0
 RESCUE_SECONDS: Final = 2.0
 SWEPT_AFTER_SECONDS: Final = 3600.0
 GROUPS_LOOKED_AT: Final = 1000
-
-
-class DevicePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How many worker processes a device gets, and with how many CPU threads each."""
-
-    device: str
-    processes: int = 1
-    threads: int = 1
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,16 +51,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     waiting: str | None = None  #: why nothing is rendered yet
     running: bool
     failure: str | None = None  #: what ended the workers before the job was done
-
-
-class _Told(msgspec.Struct, kw_only=True):
-    """A line from a supervisor."""
-
-    event: str
-    device: str = ""
-    slot: int = 0
-    pid: int = 0
-    message: str = ""
 
 
 def plan(job_groups: list[GroupView], options: RunOptions) -> list[DevicePlan]:
@@ -114,13 +89,19 @@ def _cpu_plan(job_groups: list[GroupView], options: RunOptions) -> DevicePlan:
 class LocalRun:
     """One job being rendered by worker processes of this machine."""
 
-    def __init__(self, home: Home, job: Job, options: RunOptions) -> None:
-        self._home = home
+    def __init__(self, mill: Mill, job: Job, options: RunOptions) -> None:
+        self._mill = mill
         self._job_id = job.id
         self._options = options
-        self._supervisors: list[subprocess.Popen[bytes]] = []
-        self._told: queue.SimpleQueue[_Told] = queue.SimpleQueue()
-        self._readers: list[threading.Thread] = []
+        self._supervisors = Supervisors(
+            Orders(
+                home=mill.home,
+                job_id=job.id,
+                grace=options.grace,
+                renderer=options.renderer,
+                fake_seconds=options.fake_seconds,
+            )
+        )
         self._pids: set[int] = set()
         self._waiting: str | None = None
         self._failure: str | None = None
@@ -129,95 +110,52 @@ class LocalRun:
 
     def start(self) -> list[DevicePlan]:
         """Free what dead workers left, and start new ones."""
-        rescue(self._home.ledger, is_alive=processes.is_alive)
-        self._home.store.sweep(SWEPT_AFTER_SECONDS)
-        with self._home.ledger.read() as connection:
+        rescue(self._mill.ledger, is_alive=processes.is_alive)
+        if isinstance(self._mill.store, FolderStore):
+            self._mill.store.sweep(SWEPT_AFTER_SECONDS)
+        with self._mill.ledger.read() as connection:
             found = list(groups.of_job(connection, self._job_id, limit=GROUPS_LOOKED_AT))
         plans = plan(found, self._options)
         for one in plans:
-            self._start(one)
+            self._supervisors.start(one)
         return plans
 
     def interrupt(self, *, at_once: bool = False) -> None:
         """Ask the workers to finish their batch and hand back the rest, or to stop now."""
-        for process in self._supervisors:
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGQUIT if at_once else signal.SIGTERM)
+        self._supervisors.interrupt(at_once=at_once)
 
     def look(self) -> Snapshot:
         """How the run stands now; also what must be done from time to time."""
         self._hear()
         if time.monotonic() >= self._rescue_at:
             with suppress(LedgerUnavailable):  # the workers will say what is wrong with it
-                rescue(self._home.ledger, is_alive=processes.is_alive)
+                rescue(self._mill.ledger, is_alive=processes.is_alive)
             self._rescue_at = time.monotonic() + RESCUE_SECONDS
-        with self._home.ledger.read() as connection:
+        with self._mill.ledger.read() as connection:
             job = jobs.get(connection, self._job_id)
-            present = tuple(
-                worker
-                for worker in workers.present(connection)
-                if worker.pid in self._pids and worker.state != WorkerState.GONE
-            )
+            present = [worker for worker in workers.present(connection) if self._is_ours(worker)]
         rate = self._rate(job)
         return Snapshot(
             job=job,
-            workers=present,
+            workers=tuple(sorted(present, key=lambda worker: worker.name)),
             images_per_second=rate,
             seconds_left=job.remaining / rate if rate else None,
             waiting=self._waiting,
-            running=any(process.poll() is None for process in self._supervisors),
+            running=self._supervisors.running,
             failure=self._failure,
         )
 
     def close(self) -> None:
         """End everything that was started; safe to repeat."""
-        for process in self._supervisors:
-            if process.stdin is not None:
-                process.stdin.close()  # tells the supervisor to drain
-        for process in self._supervisors:
-            try:
-                process.wait(self._options.grace + END_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        for reader in self._readers:
-            reader.join()
+        self._supervisors.close()
         self._hear()
 
-    def _start(self, one: DevicePlan) -> None:
-        options = self._options
-        command = [sys.executable, "-m", "workers", "supervise"]
-        for name, value in (
-            ("--home", self._home.path.resolve()),
-            ("--job", self._job_id),
-            ("--device", one.device),
-            ("--processes", one.processes),
-            ("--threads", one.threads),
-            ("--grace", options.grace),
-            ("--renderer", options.renderer),
-            ("--fake-seconds", options.fake_seconds),
-        ):
-            command += [name, str(value)]
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # A terminal's Ctrl-C must reach us alone: we decide what it means.
-            start_new_session=True,
-        )
-        self._supervisors.append(process)
-        reader = threading.Thread(target=self._listen, args=(process.stdout,), daemon=True)
-        reader.start()
-        self._readers.append(reader)
-
-    def _listen(self, lines: IO[bytes]) -> None:
-        for line in lines:
-            with suppress(msgspec.DecodeError):
-                self._told.put(msgspec.json.decode(line, type=_Told))
+    def _is_ours(self, worker: Worker) -> bool:
+        here = worker.host == socket.gethostname()
+        return here and worker.pid in self._pids and worker.state != WorkerState.GONE
 
     def _hear(self) -> None:
-        while not self._told.empty():
-            told = self._told.get()
+        for told in self._supervisors.hear():
             match told.event:
                 case "started":
                     self._pids.add(told.pid)

@@ -14,6 +14,7 @@
     |   |-- LedgerUnavailable  cannot be opened, reached or written
     |   |-- ShardDamaged       a shard of items cannot be read
     |   `-- SchemaMismatch     made by a newer program, or not ours
+    |-- BrokerUnavailable      the broker cannot be reached, or refuses
     |-- ObjectError            the object store
     |   |-- ObjectMissing      no object under that key
     |   |-- ObjectExists       another object under that key, which was not to be replaced
@@ -90,6 +91,10 @@ class ShardDamaged(LedgerError):
 
 class SchemaMismatch(LedgerError):
     """The ledger was made by another version of the program."""
+
+
+class BrokerUnavailable(RendermillError):
+    """The broker cannot be reached."""
 
 
 class ObjectError(RendermillError):

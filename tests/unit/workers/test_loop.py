@@ -10,13 +10,13 @@ from workers.loop import work
 from workers.stopping import Stop
 
 
-def test_a_worker_of_one_job_leaves_when_it_has_ended(
+def test_a_worker_works_until_there_is_nothing_left_to_claim(
     ledger: Ledger, store: MemoryStore, tools: Tools, stop: Stop
 ) -> None:
     job = add_job(ledger, store)
     claimer = Claimer(ledger, tools.worker_id, make_capability(), job_id=job.id)
 
-    work(tools, claimer, stop, job_id=job.id)
+    work(tools, claimer, stop, leave=lambda: True)
 
     with ledger.read() as connection:
         assert jobs.get(connection, job.id).ended
@@ -29,7 +29,7 @@ def test_a_worker_that_is_told_to_stop_claims_nothing_more(
     stop.drain(0, "test")
     claimer = Claimer(ledger, tools.worker_id, make_capability(), job_id=None)
 
-    work(tools, claimer, stop, job_id=None)
+    work(tools, claimer, stop, leave=lambda: True)
 
     with ledger.read() as connection:
         assert jobs.get(connection, job.id).done == 0

@@ -17,12 +17,13 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from scheduler.cli.main import app, main
-from scheduler.service.home import Home, open_home
+from scheduler.service.home import open_home
 from storage.contract.claims import ClaimedTask, Rendering
 from storage.contract.outcomes import Outcome, Reason
 from storage.db import tasks
 from storage.db.images import ImageRow
 from storage.home import CATALOG
+from storage.opening import Mill
 from storage.testing.factories import (
     add_job,
     add_worker,
@@ -119,13 +120,13 @@ def program(
         signal.signal(number, handler)
 
 
-def _cut(home: Home, worker_id: int, group_id: int, items: int) -> ClaimedTask:
+def _cut(home: Mill, worker_id: int, group_id: int, items: int) -> ClaimedTask:
     task = cut_task(home.ledger, worker_id, items=items, group_id=group_id, lease=group_id)
     assert task is not None
     return task
 
 
-def _commit(home: Home, task: ClaimedTask, rows: list[ImageRow]) -> None:
+def _commit(home: Mill, task: ClaimedTask, rows: list[ImageRow]) -> None:
     with home.ledger.write() as connection:
         tasks.commit(connection, ref_of(task), rows, expires_at=99.0, now=2.0)
 
@@ -159,7 +160,7 @@ def _bird(task: ClaimedTask, item: int) -> ImageRow:
     )
 
 
-def _paint(home: Home, key: str) -> None:
+def _paint(home: Mill, key: str) -> None:
     written = io.BytesIO()
     Image.new("RGB", (64, 64), (255, 0, 0)).save(written, "PNG")
     home.store.put(key, written.getvalue())

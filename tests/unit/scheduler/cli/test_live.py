@@ -23,7 +23,7 @@ from storage.testing.factories import FakeClock, make_capability
 def make_snapshot(done: int, **overrides: Any) -> Snapshot:
     job = Job(
         *(1, "shapes", JobState.OPEN, "digest", "token", "a.txt", "{}"),
-        *(0, 100, done, overrides.pop("failed", 0), 0, 1.0, None),
+        *(0, 100, done, overrides.pop("failed", 0), 0, 1.0, None, "", None, "auto", None),
     )
     values: dict[str, Any] = {
         "job": job,

@@ -19,7 +19,7 @@ def test_a_home_is_made_when_asked_for_and_found_again(tmp_path: Path) -> None:
         add_job(opened.ledger, opened.store, name="mine")
     assert (home / CATALOG).is_file()
     with open_home(home) as opened, opened.ledger.read() as connection:
-        assert opened.path == home
+        assert opened.home == home
         assert [job.name for job in jobs.newest(connection, limit=9)] == ["mine"]
         assert opened.store.size("jobs/mine/items") is not None
 

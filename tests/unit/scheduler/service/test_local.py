@@ -10,14 +10,16 @@ import psutil
 import pytest
 
 from scheduler.service import local, processes
-from scheduler.service.home import Home
-from scheduler.service.local import RATE_WINDOW_SECONDS, DevicePlan, LocalRun, RunOptions, plan
+from scheduler.service.local import RATE_WINDOW_SECONDS, LocalRun, RunOptions, plan
+from scheduler.service.supervisors import DevicePlan
 from storage.contract.claims import ClaimedTask
 from storage.contract.classes import GIB
 from storage.db import jobs, tasks
 from storage.db.engine import Ledger
 from storage.db.groups import GroupView
 from storage.objects.folder import FolderStore
+from storage.opening import Mill
+from storage.settings import Connections
 from storage.testing.factories import (
     FakeClock,
     add_job,
@@ -151,7 +153,7 @@ def task(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cla
 @pytest.fixture
 def run(ledger: Ledger, tmp_path: Path, task: ClaimedTask, clock: FakeClock) -> LocalRun:
     """A run without workers."""
-    home = Home(path=tmp_path, ledger=ledger, store=FolderStore(tmp_path))
+    home = Mill(connections=Connections(home=tmp_path), ledger=ledger, store=FolderStore(tmp_path))
     with ledger.read() as connection:
         job = jobs.get(connection, task.job_id)
     return LocalRun(home, job, RunOptions())

@@ -1,0 +1,1 @@
+"""The broker, which only wakes: the Celery application, its queues, and the tickets on them."""
