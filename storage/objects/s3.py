@@ -11,6 +11,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from hashlib import sha256
 from itertools import count, islice
@@ -182,7 +183,7 @@ class S3Store:
 
     def _read(self, key: str, where: dict[str, Any]) -> bytes:
         answer = self._clients.get().get_object(**where)
-        with answer["Body"] as body:
+        with closing(answer["Body"]) as body:  # its own `with` reads past all its checks
             data: bytes = body.read()
         expected = answer["Metadata"].get(_DIGEST)
         if expected is not None and sha256(data).hexdigest() != expected:

@@ -27,7 +27,7 @@ def check(client: Any, address: Address, key: str) -> list[str]:
             if client.get_object(**where)["Body"].read() != _DATA:
                 raise StoreUnavailable(
                     f"{address}: what was stored comes back changed",
-                    hint="look for a proxy or gateway that rewrites requests",
+                    hint="check that the endpoint is an S3 server, and what lies before it",
                 )
             conditions = _knows_conditions(client, where)
         finally:

@@ -44,7 +44,11 @@ _KEYS = _Meaning(
 )
 _EXPIRED = _Meaning("the credentials have expired", "get new ones (aws sso login, or a new token)")
 _REGION = _Meaning("the bucket is in another region", "name it in the storage URL: region=…")
-_BUSY = _Meaning("the server is busy or broken", "try again later; nothing stored is lost", True)
+_BUSY = _Meaning(
+    "the server is busy or broken",
+    "try again later; if it stays so, check that the endpoint in the storage URL is an S3 server",
+    passes=True,
+)
 _BUCKET = _Meaning("there is no such bucket", "create it, or correct the storage URL")
 _CLOCK = _Meaning(
     "this machine's clock is wrong, or the server's", "set both by NTP; five minutes is too much"
