@@ -50,8 +50,9 @@ parse() {
     wanted=()
     dir=${RENDERMILL_SERVICES:-}
     base_port=''
-    service_user=postgres
+    service_user=''
     prefer_redis=''
+    drop=()
     while (($#)); do
         case $1 in
             -h | --help) usage && exit 0 ;;
@@ -94,30 +95,22 @@ locate() {
 
 # ---- the folder ---------------------------------------------------------------------------------
 
-# Runs a command as the account of the services; `exec` lets the process keep its number.
-as_service() {
-    if ((EUID)); then
-        "$@"
-    else
-        setpriv --reuid="$service_user" --regid="$service_user" --init-groups \
-            env HOME="$dir" USER="$service_user" LOGNAME="$service_user" "$@"
-    fi
-}
+# Runs a command as the account of the services.
+as_service() { ${drop[@]+"${drop[@]}"} "$@"; }
 
 # As root the folder stays root's, and only what is in it is the services': what root reads or
 # acts on (settings, pid files) no service can change.
 prepare_folder() {
-    local owner=()
-    if ((EUID)); then
-        install --directory --mode=0700 "$dir"
-    else
-        id "$service_user" >/dev/null 2>&1 ||
-            die "no account $service_user to run the services as; name another with --user"
-        [[ $(id -u "$service_user") != 0 ]] ||
-            die "PostgreSQL refuses to run as root; name another account with --user"
-        install --directory --mode=0711 "$dir"
+    [[ -e $dir/lock || -z $(ls -A "$dir" 2>/dev/null) ]] ||
+        die "$dir holds something else; choose a folder of its own with --dir"
+    [[ ! -e $dir/settings ]] || load_settings
+    local owner=() mode=0700
+    if ((EUID == 0)); then
+        choose_account
         owner=(--owner="$service_user" --group="$(id -g "$service_user")")
+        mode=0711
     fi
+    install --directory --mode="$mode" "$dir"
     lock_folder
     local service
     for service in "${SERVICES[@]}" epmd; do
@@ -129,6 +122,19 @@ prepare_folder() {
     load_settings
     [[ -z $base_port || $base_port == "$FIRST_PORT" ]] ||
         die "$dir uses port $FIRST_PORT since its first start; leave --port out, or choose another --dir"
+}
+
+# As root: who runs the services, the same at every start, since the files are theirs.
+choose_account() {
+    service_user=${service_user:-${ACCOUNT:-postgres}}
+    id "$service_user" >/dev/null 2>&1 ||
+        die "no account $service_user to run the services as; name another with --user"
+    [[ $(id -u "$service_user") != 0 ]] ||
+        die "PostgreSQL refuses to run as root; name another account with --user"
+    [[ $service_user == "${ACCOUNT:-$service_user}" ]] ||
+        die "$dir is $ACCOUNT's since its first start; leave --user out, or choose another --dir"
+    drop=(setpriv --reuid="$service_user" --regid="$(id -g "$service_user")" --init-groups
+        env HOME="$dir" USER="$service_user" LOGNAME="$service_user")
 }
 
 # One start or stop at a time; what is launched does not inherit the lock.
@@ -145,6 +151,7 @@ write_settings() {
         umask 077
         cat >"$dir/settings.new" <<SETTINGS
 FIRST_PORT=${base_port:-17400}
+ACCOUNT=$service_user
 POSTGRES_SECRET=$(secret)
 BROKER_SECRET=$(secret)
 S3_KEY=$(secret)
@@ -188,20 +195,12 @@ running() {
 # launch SERVICE COMMAND...: in a session of its own, so that it outlives this script and all its
 # children can be reached; the process becomes the command, so the number is the service's.
 launch() {
-    local service=$1
+    local service=$1 pid born
     shift
-    (cd "$dir/$service" && as_service_exec "$@" >>"$dir/$service.log" 2>&1 </dev/null 9>&-) &
-    local pid=$!
-    printf '%s %s\n' "$pid" "$(birth "$pid")" >"$dir/$service.pid" ||
-        die "$service ended at once; see $dir/$service.log"
-}
-
-as_service_exec() {
-    if ((EUID)); then
-        exec setsid "$@"
-    fi
-    exec setsid setpriv --reuid="$service_user" --regid="$service_user" --init-groups \
-        env HOME="$dir" USER="$service_user" LOGNAME="$service_user" "$@"
+    (cd "$dir/$service" && exec setsid ${drop[@]+"${drop[@]}"} "$@" >>"$dir/$service.log" 2>&1 </dev/null 9>&-) &
+    pid=$!
+    born=$(birth "$pid") || die "$service ended at once; see $dir/$service.log"
+    printf '%s %s\n' "$pid" "$born" >"$dir/$service.pid"
 }
 
 # await SERVICE CHECK...: until the check succeeds, the service ends, or time is up.

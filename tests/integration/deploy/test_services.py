@@ -187,6 +187,14 @@ def test_another_port_is_refused_once_there_is_data(farm: Farm) -> None:
     assert "since its first start" in done.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands services to another account")
+def test_another_account_is_refused_once_there_is_data(farm: Farm) -> None:
+    done = farm.run("start", "--user", "nobody")
+
+    assert done.returncode == 1
+    assert "is postgres's since its first start" in done.stderr
+
+
 def test_a_second_farm_on_the_same_ports_is_refused(farm: Farm, place: Path) -> None:
     port = farm.settings()["RENDERMILL_DATABASE_URL"].rsplit(":", 1)[1].split("/")[0]
 

@@ -89,3 +89,15 @@ def test_a_folder_that_the_services_cannot_take_is_refused(tmp_path: Path) -> No
     assert (blank.returncode, deep.returncode) == (1, 1)
     assert "choose another with --dir" in blank.stderr
     assert "choose another with --dir" in deep.stderr
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir(mode=0o755)
+    (folder / "cat.png").touch()
+
+    done = run("start", "--dir", str(folder), home=tmp_path)
+
+    assert done.returncode == 1
+    assert "holds something else; choose a folder of its own with --dir" in done.stderr
+    assert folder.stat().st_mode & 0o777 == 0o755
