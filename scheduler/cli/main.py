@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
-from scheduler.cli import reading, rendering, sheet
+from scheduler.cli import control, farm, reading, rendering, sheet
 from scheduler.cli.console import err, escaped, out
 from storage.contract.errors import RendermillError
+
+FARM = "Running a farm"
 
 app = typer.Typer(
     name="rendermill",
@@ -29,6 +31,19 @@ app.command("job")(reading.job_command)
 app.command("images")(reading.images_command)
 app.command("image")(reading.image_command)
 app.command("contact-sheet")(sheet.contact_sheet_command)
+app.command("init", rich_help_panel=FARM)(farm.init_command)
+app.command("scheduler", rich_help_panel=FARM)(farm.scheduler_command)
+app.command("worker", rich_help_panel=FARM)(farm.worker_command)
+app.command("submit", rich_help_panel=FARM)(farm.submit_command)
+app.command("status", rich_help_panel=FARM)(control.status_command)
+app.command("workers", rich_help_panel=FARM)(control.workers_command)
+app.command("pause", rich_help_panel=FARM)(control.pause_command)
+app.command("cancel", rich_help_panel=FARM)(control.cancel_command)
+app.command("retry", rich_help_panel=FARM)(control.retry_command)
+app.command("priority", rich_help_panel=FARM)(control.priority_command)
+app.command("why", rich_help_panel=FARM)(control.why_command)
+app.command("events", rich_help_panel=FARM)(control.events_command)
+app.command("health", rich_help_panel=FARM)(farm.health_command)
 
 
 def _version(asked: bool) -> None:

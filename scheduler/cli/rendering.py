@@ -22,11 +22,26 @@ from scheduler.cli.console import (
     print_json,
 )
 from scheduler.cli.live import show
-from scheduler.service import processes
+from scheduler.cli.manifest_options import (
+    DTYPES,
+    DefaultsOption,
+    DryRunOption,
+    DtypeOption,
+    FormatOption,
+    ManifestArgument,
+    ModelOption,
+    NameOption,
+    OverridesOption,
+    SeedOption,
+    SkipInvalidOption,
+    check_choice,
+    say_submitted,
+)
+from scheduler.service import control, processes
 from scheduler.service.home import open_home
 from scheduler.service.local import LocalRun, RunOptions, Snapshot
 from scheduler.service.options import SubmitOptions, pairs
-from scheduler.service.prepare import Prepared, prepared
+from scheduler.service.prepare import prepared
 from scheduler.service.submit import submit
 from scheduler.settings import DEFAULT_HOME, read_limits
 from storage.contract.errors import InputError, RendermillError
@@ -66,40 +81,16 @@ FakeSecondsOption = Annotated[float, typer.Option(hidden=True)]
 
 
 def render(
-    manifest: Annotated[
-        str,
-        typer.Argument(
-            help="Prompts: .txt, .csv, .tsv, .jsonl, .parquet, or a .yaml job; - is stdin."
-        ),
-    ],
-    name: Annotated[
-        str | None, typer.Option(help="The job's name; the same manifest under it is found again.")
-    ] = None,
-    model: Annotated[
-        str, typer.Option(help="For rows that name none: starter, a hub id, or a folder.")
-    ] = "starter",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="For all rows, whatever they say."),
-    ] = None,
-    defaults: Annotated[
-        list[str] | None,
-        typer.Option("--default", metavar="FIELD=VALUE", help="For rows that say nothing."),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, max=2**32 - 1, help="Seeds of rows without one derive from it."),
-    ] = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    format_: Annotated[
-        str | None, typer.Option("--format", help="txt, csv, tsv, jsonl, parquet or yaml.")
-    ] = None,
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Render the good rows, record the bad ones.")
-    ] = False,
-    only_show: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be made; write nothing.")
-    ] = False,
+    manifest: ManifestArgument,
+    name: NameOption = None,
+    model: ModelOption = "starter",
+    overrides: OverridesOption = None,
+    defaults: DefaultsOption = None,
+    seed: SeedOption = None,
+    dtype: DtypeOption = "auto",
+    format_: FormatOption = None,
+    skip_invalid: SkipInvalidOption = False,
+    only_show: DryRunOption = False,
     home: HomeOption = DEFAULT_HOME,
     device: DeviceOption = None,
     processes_: ProcessesOption = None,
@@ -110,7 +101,7 @@ def render(
     fake_seconds: FakeSecondsOption = 0.0,
 ) -> None:
     """Render a manifest on this machine."""
-    _check_choice("--dtype", dtype, ("auto", "float32", "bfloat16", "float16"))
+    check_choice("--dtype", dtype, DTYPES)
     devices = tuple(device or processes.devices())
     options = SubmitOptions(
         manifest=manifest,
@@ -133,7 +124,7 @@ def render(
         with open_home(home, create=True) as opened:
             submitted = submit(work, manifest, ledger=opened.ledger, store=opened.store)
             if not as_json:
-                _say_submitted(work, submitted.job, created=submitted.created)
+                say_submitted(work, submitted.job, created=submitted.created)
     with open_home(home) as opened:
         _run(opened, submitted.job, run_options, as_json=as_json)
 
@@ -149,13 +140,20 @@ def resume(
     renderer: RendererOption = "diffusers",
     fake_seconds: FakeSecondsOption = 0.0,
 ) -> None:
-    """Go on with a job that was interrupted."""
+    """Go on with a job that was interrupted or paused; on a farm its workers do."""
     devices = tuple(device or processes.devices())
     run_options = _run_options(devices, processes_, threads, grace, renderer, fake_seconds)
     with open_home(home) as opened:
         with opened.ledger.read() as connection:
             found = jobs.find(connection, job)
-        _run(opened, found, run_options, as_json=as_json)
+        if found.state == JobState.PAUSED or opened.connections.is_farm:
+            found = control.resume(opened.ledger, job)
+        if not opened.connections.is_farm:
+            _run(opened, found, run_options, as_json=as_json)
+        elif as_json:
+            print_json(found)
+        else:
+            out.print(f"{found.name} is {found.state}")
 
 
 def _run_options(
@@ -254,24 +252,6 @@ def _summarise(mill: Mill, job: Job, *, seconds: float | None, as_json: bool) ->
     )
 
 
-def _say_submitted(work: Prepared, job: Job, *, created: bool) -> None:
-    if not created:
-        out.print(f"Job [bold]{job.name}[/] was made from this manifest before; going on with it.")
-        return
-    groups = f" in {len(work.groups):,} groups" if len(work.groups) > 1 else ""
-    out.print(f"Job [bold]{job.name}[/]: {work.items:,} images{groups}.")
-    if work.tag_names:
-        out.print(f"Searchable tags: {escaped(', '.join(work.tag_names))}.", soft_wrap=True)
-    for note in work.notes:
-        out.print(f"Note: {escaped(note)}.")
-    if work.problems.rejected_rows:
-        out.print(
-            f"[yellow]{work.problems.rejected_rows:,} rows rejected[/], for example:"
-            f" {escaped(str(work.problems.first[0]))}",
-            soft_wrap=True,
-        )
-
-
 def _exit_code(job: Job) -> int:
     return EXIT_FAILED_ITEMS if job.failed else 0
 
@@ -279,8 +259,3 @@ def _exit_code(job: Job) -> int:
 def _home(mill: Mill) -> str:
     """The option that names the home, where it must be said."""
     return "" if mill.connections.is_farm or mill.home == DEFAULT_HOME else f" --home {mill.home}"
-
-
-def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{option} {value}: must be one of {', '.join(allowed)}")

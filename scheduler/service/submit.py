@@ -27,7 +27,23 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     created: bool
 
 
-def submit(work: Prepared, manifest: str, *, ledger: Ledger, store: ObjectStore) -> Submitted:
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """How a fleet is to treat the job; none of it changes a picture."""
+
+    submitter: str = ""
+    deadline_at: float | None = None
+    cpu: str = "auto"
+    webhook: str | None = None
+
+
+def submit(
+    work: Prepared,
+    manifest: str,
+    *,
+    ledger: Ledger,
+    store: ObjectStore,
+    terms: Terms | None = None,
+) -> Submitted:
     """Write the job, or find the one of that name made from the same manifest.
 
     If anything fails nothing of the job is left: the transaction comes last, and objects
@@ -60,6 +76,7 @@ def submit(work: Prepared, manifest: str, *, ledger: Ledger, store: ObjectStore)
                     priority=work.priority,
                     item_count=work.items,
                     rejected=work.problems.rejected_rows,
+                    **msgspec.structs.asdict(terms or Terms()),
                 ),
                 work.groups,
                 shards,

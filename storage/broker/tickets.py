@@ -56,14 +56,7 @@ class Tickets:
         with self._translated():
             channel = self._connected().channel()
             for vram_class in VRAM_CLASSES:
-                try:
-                    told = channel.queue_declare(queue_of(vram_class), passive=True)
-                    found[vram_class] = int(told.message_count)
-                except NotFound as error:
-                    raise BrokerUnavailable(
-                        f"{self.where} has no queue {queue_of(vram_class)}",
-                        hint="make the queues: rendermill init",
-                    ) from error
+                found[vram_class] = self._length(channel, queue_of(vram_class))
             channel.close()
         return found
 
@@ -92,6 +85,16 @@ class Tickets:
         if connection is not None:
             with suppress(OSError, AMQPError, KombuError):  # it may be gone already
                 connection.release()
+
+    def _length(self, channel: Any, queue: str) -> int:
+        if self.redis:  # a list without entries does not exist there, which is no error
+            return int(channel.client.llen(queue))
+        try:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+        except NotFound as error:
+            raise BrokerUnavailable(
+                f"{self.where} has no queue {queue}", hint="make the queues: rendermill init"
+            ) from error
 
     def _send(self, vram_class: str) -> None:
         queue = queue_of(vram_class)
