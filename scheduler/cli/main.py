@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from scheduler.cli import control, farm, reading, rendering, sheet
+from scheduler.cli import control, doctor, farm, reading, rendering, sheet
 from scheduler.cli.console import err, escaped, out
 from storage.contract.errors import RendermillError
 
@@ -43,6 +43,7 @@ app.command("retry", rich_help_panel=FARM)(control.retry_command)
 app.command("priority", rich_help_panel=FARM)(control.priority_command)
 app.command("why", rich_help_panel=FARM)(control.why_command)
 app.command("events", rich_help_panel=FARM)(control.events_command)
+app.command("doctor", rich_help_panel=FARM)(doctor.doctor_command)
 app.command("health", rich_help_panel=FARM)(farm.health_command)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import sqlalchemy as sa
 
-from scheduler.loops.fleet import live_fleet
 from scheduler.policy import explain
 from storage.contract.claims import FleetPart, OpenGroup
 from storage.contract.states import Entity, JobState
+from storage.db import fleet as fleets
 from storage.db import tables
 from storage.db.engine import Ledger
 from storage.db.offers import open_groups
@@ -24,9 +25,8 @@ VERB: Final = "stall"
 
 def reasons(connection: sa.Connection, job_id: int) -> list[str]:
     """Why nothing of the job can be claimed by any live worker; empty if something can."""
-    parts = [part for one in live_fleet(connection).values() for part in one.parts]
     found = open_groups(connection, limit=GROUPS_EXPLAINED, job_id=job_id)
-    return _reasons(found, parts)
+    return _reasons(found, fleets.parts(connection))
 
 
 def report_stalled(ledger: Ledger) -> list[int]:
@@ -43,7 +43,7 @@ def report_stalled(ledger: Ledger) -> list[int]:
     return stalled
 
 
-def _reasons(found: list[OpenGroup], parts: list[FleetPart]) -> list[str]:
+def _reasons(found: list[OpenGroup], parts: Sequence[FleetPart]) -> list[str]:
     said: dict[str, None] = {}
     for group in found:
         against = explain(group, parts)

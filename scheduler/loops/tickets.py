@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from scheduler.loops.fleet import live_fleet
 from scheduler.policy import tickets_wanted
+from storage.db import fleet as fleets
 from storage.db.engine import Ledger
 from storage.db.offers import open_groups
 
@@ -31,7 +31,7 @@ def issue_tickets(ledger: Ledger, office: TicketOffice) -> int:
     """
     with ledger.read() as connection:
         found = open_groups(connection, limit=GROUPS_READ, job_id=None)
-        fleet = live_fleet(connection) if found else {}
+        fleet = fleets.by_class(connection) if found else {}
     if not fleet:
         return 0
     wanted = tickets_wanted(found, fleet, office.waiting(), ledger.now())

@@ -9,12 +9,12 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 
-from scheduler.loops.fleet import live_fleet
 from scheduler.loops.run import LEADER
 from scheduler.loops.stalls import reasons
 from storage.contract.errors import InputError, RendermillError, StaleTransition
 from storage.contract.states import JobState, TaskState, WorkerState
 from storage.db import events, jobs, leaders, tables, workers
+from storage.db import fleet as fleets
 from storage.db.engine import Ledger
 from storage.db.events import Event, EventFilter
 from storage.db.jobs import Job
@@ -127,7 +127,7 @@ def wake(ledger: Ledger, reference: str) -> Worker:
 def status(mill: Mill) -> FarmStatus:
     """How the farm stands. An unreachable broker is said, not raised."""
     with mill.ledger.read() as connection:
-        fleet = live_fleet(connection)
+        fleet = fleets.by_class(connection)
         counts = _jobs_by_state(connection)
         left = _items_left(connection)
         rate = _rate(connection, mill.ledger.now())
