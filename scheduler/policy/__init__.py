@@ -12,7 +12,7 @@ from scheduler.policy.speeds import (
     MIN_LEASE_SECONDS,
     expected_seconds,
     lease_seconds,
-    pace_after,
+    smoothed,
 )
 from scheduler.policy.tickets import TICKETS_PER_WORKER, tickets_wanted
 
@@ -28,6 +28,6 @@ __all__ = [
     "expected_seconds",
     "explain",
     "lease_seconds",
-    "pace_after",
+    "smoothed",
     "tickets_wanted",
 ]

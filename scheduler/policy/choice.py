@@ -93,7 +93,12 @@ def _preferred(level: Level, candidates: list[Prospect]) -> Prospect:
 
 
 def _worth_leaving(level: Level, stay: Prospect, other: Prospect) -> bool:
-    """Whether the other model would still end later if this worker went over to it."""
+    """Whether the other model would still end later if this worker went over to it.
+
+    Not on guesses: the first tasks tell, and are soon over.
+    """
+    if not (stay.all_measured and other.all_measured):
+        return False
     ends = level.drain_joined(other)
     if ends - other.load < PAYS * other.load:
         return False

@@ -13,7 +13,8 @@ TARGET_SECONDS: Final = 120.0
 """A task should not last longer: what a lost worker costs, and how soon a pause acts."""
 
 TRIAL_SECONDS: Final = 15.0
-"""The same for a group this kind of device has not been measured on: the guess may be far off."""
+TRIAL_BATCHES: Final = 2
+"""The same for a worker whose speed at the group is a guess, which may be far off."""
 
 MAX_TASK_ITEMS: Final = 4096
 """Bounds what lies in memory between the phases of a task."""
@@ -32,13 +33,14 @@ def cut_size(level: Level, one: Prospect) -> int:
     out and all workers end together; the target time is the ceiling, one batch the floor. A
     worker alone has nobody to end together with, and takes it all.
     """
+    batch = one.work.kind.batch_size
+    most = MAX_TASK_ITEMS // batch if one.measured else TRIAL_BATCHES
     seconds = TARGET_SECONDS if one.measured else TRIAL_SECONDS
     if not level.fleet.worker.more_groups:
         left = _claimable_seconds(level, one)
         seconds = min(seconds, left if one.alone else left * FACTOR)
-    batch = one.work.kind.batch_size
     batches = math.ceil(seconds / one.batch_seconds - 1e-6)
-    return max(1, min(batches, MAX_TASK_ITEMS // batch)) * batch
+    return max(1, min(batches, most)) * batch
 
 
 def neighbours(level: Level, one: Prospect, group: OpenGroup, *, room: int) -> tuple[int, ...]:

@@ -78,6 +78,7 @@ class Prospect:
 
     __slots__ = (
         "able",
+        "all_measured",
         "batch_seconds",
         "best_other",
         "load",
@@ -107,6 +108,7 @@ class Prospect:
         self.best_other = math.inf  #: seconds per image of the fastest of those
         self.able = 0.0  #: images a second of all that can do it, the claiming one included
         self.reach = 0  #: how many can do it
+        self.all_measured = True  #: on each kind that can do it and has the model
         for part, loaded, seconds in zip(fleet.parts, fleet.others, self.seconds, strict=True):
             if seconds < math.inf:
                 self.reach += part.count
@@ -114,6 +116,7 @@ class Prospect:
                 if loaded.get(self.model, 0) > 0:
                     self.serving += loaded[self.model] / seconds
                     self.best_other = min(self.best_other, seconds)
+                    self.all_measured &= kind.profile_key in part.seconds_per_image
         if fleet.mine is None:
             self.able = max(self.able + self.rate, self.rate / worker.fleet_share)
 

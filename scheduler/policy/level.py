@@ -67,11 +67,12 @@ class Level:
     def drain_left(self, one: Prospect) -> float:
         """Seconds until the model's work is through if this worker leaves it.
 
-        Those that will come by the plan count as if they were there.
+        If nobody else has it yet, those that will come by the plan count as if they had.
         """
+        if one.serving > 0:
+            return self.drains[one.model]
         coming = self.planned_speed(one) - self._planned_of_mine(one) * one.rate
-        serving = max(one.serving, coming)
-        return one.work.undone / serving if serving > 1e-9 else math.inf
+        return one.work.undone / coming if coming > 1e-9 else math.inf
 
     def planned_speed(self, one: Prospect) -> float:
         """Images a second of those that the plan gives the model to."""

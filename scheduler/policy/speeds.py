@@ -21,12 +21,32 @@ MAX_LEASE_SECONDS: Final = 3600.0
 
 
 def expected_seconds(group: OpenGroup, worker: WorkerView) -> tuple[float, bool]:
-    """Seconds per image on this worker, and whether they were measured on its kind."""
-    measured = worker.seconds_per_image.get(group.profile_key)
+    """Seconds per image on this worker, and whether that rests on measurements.
+
+    Its own count first. Those of its kind do once it is known how it compares with them.
+    """
+    own, key = worker.own_seconds_per_image, group.profile_key
+    if own is not None and key in own:
+        return max(own[key], SHORTEST), True
+    pace = _pace(worker)
+    measured = worker.seconds_per_image.get(key)
     if measured is not None:
-        return max(measured * worker.pace, SHORTEST), True
+        return max(measured * (pace or 1.0), SHORTEST), pace is not None
     guess = seconds_per_image(group.requirements, worker.capability, worker.tflops)
-    return guess * worker.pace, False
+    return guess * (pace or 1.0), False
+
+
+def _pace(worker: WorkerView) -> float | None:
+    """Its own seconds per image over those of its kind; None if it is not known yet."""
+    if worker.own_seconds_per_image is None:
+        return 1.0
+    kind = worker.seconds_per_image
+    ratios = [
+        own / kind[key]
+        for key, own in worker.own_seconds_per_image.items()
+        if kind.get(key, 0.0) > 0
+    ]
+    return sum(ratios) / len(ratios) if ratios else None
 
 
 def seconds_on(part: FleetPart, group: OpenGroup) -> float:
@@ -65,9 +85,9 @@ def lease_seconds(seconds_per_batch: float) -> float:
     return min(MAX_LEASE_SECONDS, max(MIN_LEASE_SECONDS, LEASE_FACTOR * seconds_per_batch))
 
 
-def pace_after(pace: float, *, expected: float, measured: float) -> float:
-    """A worker's pace after a task: `expected` are seconds per image of its kind.
+def smoothed(known: float | None, measured: float) -> float:
+    """A worker's own seconds per image after one more task.
 
     Half old, half new: one odd task should not count for more than a trend.
     """
-    return (pace + measured / max(expected, SHORTEST)) / 2
+    return measured if known is None else (known + measured) / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
@@ -26,7 +26,7 @@ class Worker:
     kind: Kind
     factor: float  #: its own speed over its kind's
     loaded: str | None = None
-    pace: float = 1.0
+    own: dict[str, float] = field(default_factory=dict)  #: its own seconds per image
     alive: bool = True
     idle_since: float = 0.0
     busy: float = 0.0  #: seconds it rendered
@@ -158,7 +158,7 @@ class Crew:
             loaded_model=worker.loaded,
             seconds_per_image=kind.seconds,
             tflops=kind.tflops,
-            pace=worker.pace,
+            own_seconds_per_image=worker.own,
             load_seconds=self.load_seconds,
             fleet=tuple(one.part for one in self.kinds if one.count),
         )
@@ -182,17 +182,16 @@ class Crew:
         return spec.seconds * slowdown / (worker.kind.spec.speed * worker.factor)
 
     def learn(self, worker: Worker, model: str, images: int, seconds: float) -> None:
-        """A task ended: its worker's pace and its kind's profile."""
-        kind = worker.kind
-        expected = kind.seconds.get(model)
-        if expected is not None:
-            worker.pace = policy.pace_after(
-                worker.pace, expected=expected, measured=seconds / images
-            )
+        """A task ended: its worker's own speed and its kind's profile."""
+        worker.own[model] = policy.smoothed(worker.own.get(model), seconds / images)
         tflop = self.scenario.models[model].seconds * self.scenario.models[model].guess
-        kind.measured(model, images, seconds, tflop * REFERENCE_TFLOPS)
+        worker.kind.measured(model, images, seconds, tflop * REFERENCE_TFLOPS)
 
     def _know_everything(self) -> None:
+        for worker in self.workers:
+            for name, model in self.scenario.models.items():
+                if can(model, worker.kind.spec):
+                    worker.own[name] = self._kind_seconds(name, worker.kind) / worker.factor
         for name, model in self.scenario.models.items():
             self.load_seconds[name] = model.load_seconds
             for kind in self.kinds:

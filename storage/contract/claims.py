@@ -62,7 +62,8 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     loaded_model: str | None = None  #: claiming the same again saves loading
     seconds_per_image: dict[str, float] = {}  #: measured on its kind, by profile key
     tflops: float | None = None  #: measured arithmetic speed, for groups not yet measured
-    pace: float = 1.0  #: its own seconds per image over those of its kind; 3.3 is a slow one
+    #: The same, by this very worker alone; None: not kept. It may be slower than its kind.
+    own_seconds_per_image: dict[str, float] | None = None
     load_seconds: dict[str, float] = {}  #: measured, by model
     fleet: tuple[FleetPart, ...] = ()  #: all live workers; empty: it is alone
     more_groups: bool = False  #: there are more open groups than were read
@@ -99,6 +100,7 @@ class ClaimedTask(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
     lease_seconds: float  #: how long the lease lasts from each renewal on
     failures: tuple[Failure, ...] = ()  #: of earlier attempts at these items
+    able: int = 1  #: live workers that could have rendered it, its own included
 
     @property
     def items(self) -> int:
