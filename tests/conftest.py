@@ -14,7 +14,7 @@ from storage.db.engine import Ledger, open_sqlite
 from storage.db.schema import ensure_schema
 from storage.objects.memory import MemoryStore
 
-pytest_plugins = ["tests.services.postgres", "tests.services.s3"]
+pytest_plugins = ["tests.services.brokers", "tests.services.postgres", "tests.services.s3"]
 
 # Settings of whoever runs the tests must not reach them.
 for _name in [name for name in os.environ if name.startswith("RENDERMILL_")]:
