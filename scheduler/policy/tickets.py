@@ -33,12 +33,21 @@ def tickets_wanted(
     if the smaller ones have their hands full. A class whose workers would all decline, since
     others will end the rest sooner, is not woken.
     """
+    thirsty = [
+        name
+        for name in VRAM_CLASSES
+        if name in fleet_by_class
+        and queued_by_class.get(name, 0) < fleet_by_class[name].live * TICKETS_PER_WORKER
+    ]
+    if not thirsty:
+        return {}
     demand = levels(groups)
     everybody = tuple(part for fleet in fleet_by_class.values() for part in fleet.parts)
     classes = [
         name
         for name in VRAM_CLASSES
-        if name in fleet_by_class and _willing(demand, fleet_by_class[name], everybody, now)
+        if name in fleet_by_class
+        and (name not in thirsty or _willing(demand, fleet_by_class[name], everybody, now))
     ]
     idle = {name: fleet_by_class[name].idle for name in classes}
     busy = {name: fleet_by_class[name].live * TICKETS_PER_WORKER - idle[name] for name in classes}
