@@ -69,8 +69,10 @@ class _Run:
         return TaskRef(self.task.task_id, self.task.lease)
 
 
-def execute(task: ClaimedTask, tools: Tools) -> None:
+def execute(task: ClaimedTask, tools: Tools) -> float | None:
     """Carry out `task`; afterwards it has ended, one way or another.
+
+    Returns the seconds an image took, loading left out, if the task was rendered to its end.
 
     Raises what makes the process unfit to go on: `ObjectError`, `LedgerError`, `DeviceLost`.
     """
@@ -78,18 +80,23 @@ def execute(task: ClaimedTask, tools: Tools) -> None:
     said = log.bind(task=task.task_id, job=task.job_name, items=task.items)
     try:
         items = _fetch(run)
-        if exhausted(task.failures, task.items):
+        if exhausted(task.failures, task.items, able=task.able):
             _give_up(run, items)
         else:
             _render(run, items)
             _measure(run)
         said.info("task ended", action="task_ended", images=run.images, seconds=run.seconds)
+        return run.seconds / run.images if run.images and run.seconds > 0 else None
     except LeaseLost:
         said.warning("the lease was lost; others have the items now", action="lease_lost")
     except Interrupted as stopped:
         _hand_back(run)
         said.info("task handed back", action="task_returned", why=stopped.message)
-    except (ObjectError, LedgerError, DeviceLost):
+    except DeviceLost as error:
+        with suppress(LedgerError):
+            _fail(run, Reason.DEVICE, error.message)
+        raise
+    except (ObjectError, LedgerError):
         with suppress(LedgerError):
             _hand_back(run)
         raise
@@ -100,6 +107,7 @@ def execute(task: ClaimedTask, tools: Tools) -> None:
     except Exception as error:
         said.exception("the attempt failed", action="task_failed")
         _fail(run, Reason.ERROR, f"{type(error).__name__}: {error}")
+    return None
 
 
 def _fetch(run: _Run) -> list[Item]:

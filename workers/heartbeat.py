@@ -7,6 +7,7 @@ is not renewed, however alive the process is; so a hang ends with the lease.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -22,6 +23,9 @@ from workers.stopping import Stop
 
 BEAT_SECONDS: Final = 1.0
 
+RENEWALS: Final = 4
+"""How often a lease is renewed while it lasts; each beat would be many writes for nothing."""
+
 log = structlog.get_logger()
 
 
@@ -34,8 +38,10 @@ class Heartbeat:
         self._stop = stop
         self._progress = Progress()
         self._task: ClaimedTask | None = None
+        self._waiting: Sequence[ClaimedTask] = ()
         self._told = 0  #: how often the renderer reported
-        self._heard = 0  #: how often it had at the last beat
+        self._heard = 0  #: how often it had when the lease was last renewed
+        self._renew_from = 0.0  #: not before this time
         self._lease_lost = False
         self._job_stopped = False
         self._ended = threading.Event()
@@ -50,14 +56,17 @@ class Heartbeat:
         self._ended.set()
         self._thread.join()
 
-    def take(self, task: ClaimedTask) -> None:
-        """A task begins."""
+    def take(self, task: ClaimedTask, *, waiting: Sequence[ClaimedTask] = ()) -> None:
+        """A task begins; those `waiting` for their turn after it are to be kept too."""
         self._lease_lost = self._job_stopped = False
+        self._renew_from = 0.0
+        self._waiting = tuple(waiting)
         self._task = task
 
     def release(self) -> None:
         """The task is over."""
         self._task = None
+        self._waiting = ()
         self._progress = Progress()
 
     def tell(self, progress: Progress) -> None:
@@ -88,17 +97,24 @@ class Heartbeat:
             self.beat()
 
     def _beat(self) -> None:
-        moved, self._heard = self._told != self._heard, self._told
-        task = self._task
+        told, task, waiting = self._told, self._task, self._waiting
         now = self._ledger.now()
         with self._ledger.write() as connection:
             workers.beat(connection, self._worker_id, self._progress, now=now)
             if task is None:
                 return
-            if moved:
-                ref = TaskRef(task.task_id, task.lease)
-                tasks.renew(connection, ref, expires_at=now + task.lease_seconds)
+            if told != self._heard and now >= self._renew_from:
+                expires_at = now + task.lease_seconds
+                tasks.renew(connection, _ref(task), expires_at=expires_at)
+                later = [_ref(one) for one in waiting]
+                tasks.renew_waiting(connection, later, expires_at=expires_at)
+                self._heard = told
+                self._renew_from = now + task.lease_seconds / RENEWALS
             state = connection.execute(
                 sa.select(tables.jobs.c.state).where(tables.jobs.c.id == task.job_id)
             ).scalar_one()
         self._job_stopped = state in (JobState.PAUSED, JobState.CANCELLED)
+
+
+def _ref(task: ClaimedTask) -> TaskRef:
+    return TaskRef(task.task_id, task.lease)

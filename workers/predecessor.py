@@ -72,10 +72,9 @@ def _end(ledger: Ledger, worker_id: int, reason: Reason) -> None:
     detail = "its process died" if reason is Reason.CRASHED else "its process is gone"
     failure = Failure(reason=reason, detail=detail, worker_id=worker_id, at=now)
     with ledger.write() as connection:
-        for ref in tasks.leased_by(connection, worker_id):
-            tasks.lapse(connection, ref, now=now, failure=failure)
         with suppress(StaleTransition):
             workers.leave(connection, worker_id, now=now, detail=detail)
+        tasks.end_all(connection, worker_id, now=now, failure=failure)
 
 
 def _process(pid: int) -> Process:

@@ -210,13 +210,10 @@ class Supervisor:
         )
         if worker is None:
             return False
-        held = tasks.leased_by(connection, worker.id)
         failure = Failure(reason=Reason.CRASHED, detail=how, worker_id=worker.id, at=now)
-        for ref in held:
-            tasks.lapse(connection, ref, now=now, failure=failure)
         if worker.state != WorkerState.GONE:
             workers.leave(connection, worker.id, now=now, detail=how)
-        return bool(held)
+        return bool(tasks.end_all(connection, worker.id, now=now, failure=failure))
 
     def _say(self, event: str, child: Child, message: str = "") -> None:
         self.tell(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -148,7 +148,7 @@ def _make_renderer(settings: WorkerSettings, capability: Capability) -> Renderer
 
 def _register(ledger: Ledger, capability: Capability, settings: WorkerSettings) -> int:
     process = psutil.Process()
-    name = f"{capability.host}/{settings.device}"
+    name = f"{settings.name or capability.host}/{settings.device}"
     with ledger.write() as connection:
         return workers.register(
             connection,
@@ -165,10 +165,8 @@ def _leave(ledger: Ledger, worker_id: int) -> None:
     try:
         with ledger.write() as connection:
             now = ledger.now()
-            for ref in tasks.leased_by(connection, worker_id):
-                tasks.hand_back(connection, ref, now=now)
-            workers.leave(connection, worker_id, now=now)
-    except StaleTransition:
-        pass  # somebody took it for dead and signed it off
+            with suppress(StaleTransition):  # somebody took it for dead and signed it off
+                workers.leave(connection, worker_id, now=now)
+            tasks.end_all(connection, worker_id, now=now)
     except LedgerError as error:
         log.warning("cannot sign off", action="leave_failed", error=error.message)

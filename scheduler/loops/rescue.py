@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Final
 
 import msgspec
-import sqlalchemy as sa
 
 from storage.contract.errors import LeaseLost, StaleTransition
 from storage.contract.outcomes import Failure, Reason
@@ -35,17 +34,11 @@ def rescue(ledger: Ledger, *, is_alive: IsAlive) -> Rescued:
         now = ledger.now()
         gone = [one for one in workers.present(connection) if _gone(one, is_alive, now)]
         overdue = tasks.expired(connection, now=now)
-    if not gone and not overdue:
-        return Rescued()
-    with ledger.write() as connection:
-        lapsed: list[int] = []  # items of each task
-        for worker in gone:
-            why = f"the process of {worker.name} is gone"
-            for ref in tasks.leased_by(connection, worker.id):
-                lapsed += _lapse(connection, ref, worker.id, why, now)
-            _sign_off(connection, worker.id, why, now)
-        for ref, worker_id in overdue:
-            lapsed += _lapse(connection, ref, worker_id, "the lease ran out", now)
+    lapsed: list[int] = []  # items of each task
+    for worker in gone:
+        lapsed += _bury(ledger, worker, now)
+    for ref, worker_id in overdue:
+        lapsed += _lapse(ledger, ref, worker_id, now)
     return Rescued(tasks=len(lapsed), items=sum(lapsed), workers=len(gone))
 
 
@@ -56,16 +49,22 @@ def _gone(worker: workers.Worker, is_alive: IsAlive, now: float) -> bool:
     return not alive
 
 
-def _lapse(
-    connection: sa.Connection, ref: tasks.TaskRef, worker_id: int, why: str, now: float
-) -> list[int]:
+def _bury(ledger: Ledger, worker: workers.Worker, now: float) -> list[int]:
+    """Sign a worker off, and end all it held; how many items each task gave back."""
+    why = f"the process of {worker.name} is gone"
+    failure = Failure(reason=Reason.LAPSED, detail=why, worker_id=worker.id, at=now)
+    with ledger.write() as connection:
+        with suppress(StaleTransition):  # it signed off by itself
+            workers.leave(connection, worker.id, now=now, detail=why)
+        return tasks.end_all(connection, worker.id, now=now, failure=failure)
+
+
+def _lapse(ledger: Ledger, ref: tasks.TaskRef, worker_id: int, now: float) -> list[int]:
+    """End one task, in a transaction of its own so that it holds up nobody."""
+    why = "the lease ran out"
     failure = Failure(reason=Reason.LAPSED, detail=why, worker_id=worker_id, at=now)
     try:
-        return [tasks.lapse(connection, ref, now=now, failure=failure)]
+        with ledger.write() as connection:
+            return [tasks.lapse(connection, ref, now=now, failure=failure, overdue=True)]
     except LeaseLost:
-        return []  # it ended by itself between the look and the lock
-
-
-def _sign_off(connection: sa.Connection, worker_id: int, why: str, now: float) -> None:
-    with suppress(StaleTransition):  # it signed off by itself
-        workers.leave(connection, worker_id, now=now, detail=why)
+        return []  # it ended by itself, or was renewed, between the look and the lock

@@ -13,7 +13,7 @@ from scheduler.loops.run import LEADER
 from scheduler.loops.stalls import reasons
 from storage.contract.errors import InputError, RendermillError, StaleTransition
 from storage.contract.states import JobState, TaskState, WorkerState
-from storage.db import events, jobs, leaders, tables, workers
+from storage.db import events, jobs, leaders, steering, tables, workers
 from storage.db import fleet as fleets
 from storage.db.engine import Ledger
 from storage.db.events import Event, EventFilter
@@ -49,7 +49,7 @@ class FarmStatus(msgspec.Struct, frozen=True, kw_only=True):
 def pause(ledger: Ledger, reference: str) -> Job:
     """Let nothing more of the job be claimed."""
     with _changing(ledger, reference, "paused") as (connection, job, now):
-        jobs.pause(connection, job.id, now=now)
+        steering.pause(connection, job.id, now=now)
         return jobs.get(connection, job.id)
 
 
@@ -57,28 +57,28 @@ def resume(ledger: Ledger, reference: str) -> Job:
     """Let a paused job be claimed again; one that is open stays so."""
     with _changing(ledger, reference, "resumed") as (connection, job, now):
         if job.state != JobState.OPEN:
-            jobs.resume(connection, job.id, now=now)
+            steering.resume(connection, job.id, now=now)
         return jobs.get(connection, job.id)
 
 
 def cancel(ledger: Ledger, reference: str) -> Job:
     """End the job; what is rendered stays."""
     with _changing(ledger, reference, "cancelled") as (connection, job, now):
-        jobs.cancel(connection, job.id, now=now)
+        steering.cancel(connection, job.id, now=now)
         return jobs.get(connection, job.id)
 
 
 def set_priority(ledger: Ledger, reference: str, priority: int) -> Job:
     """Change whose turn is next."""
     with _changing(ledger, reference, "given another priority") as (connection, job, now):
-        jobs.set_priority(connection, job.id, priority, now=now)
+        steering.set_priority(connection, job.id, priority, now=now)
         return jobs.get(connection, job.id)
 
 
 def retry_failed(ledger: Ledger, reference: str) -> tuple[Job, int]:
     """Make failed items claimable again; the job, and how many they are."""
     with _changing(ledger, reference, "retried") as (connection, job, now):
-        count = jobs.retry_failed(connection, job.id, now=now)
+        count = steering.retry_failed(connection, job.id, now=now)
         return jobs.get(connection, job.id), count
 
 
@@ -160,8 +160,7 @@ def events_after(ledger: Ledger, job: str | None, *, after: int, limit: int) -> 
     """Events that came after that one, oldest first."""
     with ledger.read() as connection:
         wanted = _filter(connection, job)
-        settled = ledger.now() - events.SETTLED_SECONDS
-        return list(events.page(connection, wanted, after=after, limit=limit, before=settled))
+        return events.page(connection, wanted, after=after, limit=limit)
 
 
 @contextmanager

@@ -84,6 +84,7 @@ STEPS: tuple[Step, ...] = (
         after=_W.GONE,
         who="worker, rescue",
     ),
+    Step(entity=Entity.WORKER, verb="rejoin", before=(_W.GONE,), after=_W.LIVE, who="worker"),
 )
 
 INITIAL: dict[Entity, StrEnum] = {

@@ -1,4 +1,4 @@
-"""Groups: what can be claimed, and how far each one is."""
+"""Groups: how far each one is."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from storage.contract.capability import Requirements
-from storage.contract.claims import OpenGroup
 from storage.contract.items import GroupSpec
-from storage.contract.states import JobState
-from storage.db.tables import groups, jobs
+from storage.db.offers import open_groups
+from storage.db.tables import groups
+
+__all__ = ["GroupView", "of_job", "open_groups", "view_of"]
 
 _REQUIREMENTS = msgspec.json.Decoder(Requirements)
 _SPEC = msgspec.json.Decoder(GroupSpec)
@@ -31,44 +32,6 @@ class GroupView(msgspec.Struct, frozen=True, kw_only=True):
     leased: int
     done: int
     failed: int
-
-
-def open_groups(connection: Connection, *, limit: int, job_id: int | None) -> list[OpenGroup]:
-    """Groups with claimable items of open jobs, most urgent jobs first, then oldest.
-
-    `job_id` narrows them to one job (a worker that was started for it).
-    """
-    statement = (
-        sa.select(
-            groups.c.id,
-            groups.c.job_id,
-            groups.c.model,
-            jobs.c.priority,
-            groups.c.claimable,
-            groups.c.batch_size,
-            groups.c.requirements,
-            groups.c.profile_key,
-        )
-        .join(jobs, jobs.c.id == groups.c.job_id)
-        .where(groups.c.claimable > 0, jobs.c.state == JobState.OPEN)
-        .order_by(jobs.c.priority.desc(), groups.c.job_id, groups.c.id)
-        .limit(limit)
-    )
-    if job_id is not None:
-        statement = statement.where(groups.c.job_id == job_id)
-    return [
-        OpenGroup(
-            group_id=row.id,
-            job_id=row.job_id,
-            model=row.model,
-            priority=row.priority,
-            claimable=row.claimable,
-            batch_size=row.batch_size,
-            requirements=_REQUIREMENTS.decode(row.requirements),
-            profile_key=row.profile_key,
-        )
-        for row in connection.execute(statement)
-    ]
 
 
 def of_job(

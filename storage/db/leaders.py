@@ -1,35 +1,48 @@
-"""Leases of what only one process should do at a time, by name."""
+"""Named leases: of several schedulers, one leads each loop, and another when it falls silent."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from storage.db.rows import upsert
 from storage.db.tables import leaders
 
 
-def take(connection: Connection, name: str, holder: str, *, seconds: float, now: float) -> bool:
-    """Take or renew the lease `name`; whether `holder` has it until ``now + seconds``."""
-    values = {"holder": holder, "expires_at": now + seconds}
-    free = sa.or_(leaders.c.holder == holder, leaders.c.expires_at < now)
+class Holder(NamedTuple):
+    """Who leads, and until when unless it renews."""
+
+    holder: str
+    expires_at: float
+
+
+def take(connection: Connection, name: str, holder: str, *, now: float, seconds: float) -> bool:
+    """Become the leader, or stay it, for so many seconds; False if another one leads."""
+    insert = upsert(connection, leaders).values(name=name, holder=holder, expires_at=now + seconds)
+    taken = connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["name"],
+            set_={"holder": holder, "expires_at": now + seconds},
+            where=sa.or_(leaders.c.holder == holder, leaders.c.expires_at <= now),
+        ).returning(leaders.c.holder)
+    )
+    return taken.first() is not None
+
+
+def renew(connection: Connection, name: str, holder: str, *, now: float, seconds: float) -> bool:
+    """Lead on, if nobody else took over; False means to stop at once."""
     changed = connection.execute(
-        sa.update(leaders).where(leaders.c.name == name, free).values(**values)
+        sa.update(leaders)
+        .where(leaders.c.name == name, leaders.c.holder == holder)
+        .values(expires_at=now + seconds)
     )
-    if changed.rowcount == 1:
-        return True
-    # The first one ever makes the row; of several at once, the others find it made.
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
-    made = connection.execute(
-        insert(leaders).values(name=name, **values).on_conflict_do_nothing(index_elements=["name"])
-    )
-    return made.rowcount == 1
+    return changed.rowcount == 1
 
 
 def release(connection: Connection, name: str, holder: str) -> None:
-    """Let another take the lease at once; nothing happens if `holder` has it no more."""
+    """Let another lead at once; nothing happens if `holder` leads no more."""
     connection.execute(
         sa.update(leaders)
         .where(leaders.c.name == name, leaders.c.holder == holder)
@@ -37,7 +50,9 @@ def release(connection: Connection, name: str, holder: str) -> None:
     )
 
 
-def holder(connection: Connection, name: str) -> tuple[str, float] | None:
-    """Who took the lease last, and until when; None if nobody ever did."""
-    row = connection.execute(sa.select(leaders).where(leaders.c.name == name)).first()
-    return (row.holder, row.expires_at) if row else None
+def holder(connection: Connection, name: str) -> Holder | None:
+    """Who led last, and until when its lease lasts or lasted."""
+    row = connection.execute(
+        sa.select(leaders.c.holder, leaders.c.expires_at).where(leaders.c.name == name)
+    ).first()
+    return Holder(*row) if row else None

@@ -43,6 +43,7 @@ _SESSION: Final = {
     "tcp_keepalives_interval": 10,
     "tcp_keepalives_count": 3,
     "timezone": "UTC",
+    "jit": "off",  # compiling a plan takes longer than any query here runs
 }
 _BEGIN_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _BEGIN_WRITE: Final = (

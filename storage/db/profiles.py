@@ -6,6 +6,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from storage.db.rows import upsert
 from storage.db.tables import profiles
 
 
@@ -32,44 +33,50 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 def add(connection: Connection, sample: Sample, *, now: float) -> None:
     """Add a sample to its profile."""
-    where = (
-        profiles.c.profile_key == sample.profile_key,
-        profiles.c.mode == sample.mode,
-        profiles.c.device_kind == sample.device_kind,
-    )
-    changed = connection.execute(
-        sa.update(profiles)
-        .where(*where)
-        .values(
-            images=profiles.c.images + sample.images,
-            seconds=profiles.c.seconds + sample.seconds,
-            bytes=profiles.c.bytes + sample.bytes,
-            peak_bytes=sa.case(
-                (profiles.c.peak_bytes < sample.peak_bytes, sample.peak_bytes),
-                else_=profiles.c.peak_bytes,
-            ),
-            updated_at=now,
+    values = msgspec.structs.asdict(sample) | {"updated_at": now}
+    insert = upsert(connection, profiles).values(**values)
+    fresh = insert.excluded
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["profile_key", "mode", "device_kind"],
+            set_={
+                "images": profiles.c.images + fresh.images,
+                "seconds": profiles.c.seconds + fresh.seconds,
+                "bytes": profiles.c.bytes + fresh.bytes,
+                "peak_bytes": sa.case(
+                    (profiles.c.peak_bytes < fresh.peak_bytes, fresh.peak_bytes),
+                    else_=profiles.c.peak_bytes,
+                ),
+                "updated_at": now,
+            },
         )
     )
-    if changed.rowcount == 0:
-        values = msgspec.structs.asdict(sample)
-        connection.execute(sa.insert(profiles).values(**values, updated_at=now))
 
 
 def of_device(connection: Connection, device_kind: str) -> dict[str, Profile]:
     """What was measured on that kind of device, by profile key, fastest mode each."""
-    found: dict[str, Profile] = {}
-    rows = connection.execute(
-        sa.select(profiles).where(profiles.c.device_kind == device_kind, profiles.c.images > 0)
-    )
-    for row in rows:
+    only = profiles.c.device_kind == device_kind
+    return _fastest(connection, only).get(device_kind, {})
+
+
+def by_device(connection: Connection) -> dict[str, dict[str, Profile]]:
+    """The same for every kind of device."""
+    return _fastest(connection, sa.true())
+
+
+def _fastest(
+    connection: Connection, where: sa.ColumnElement[bool]
+) -> dict[str, dict[str, Profile]]:
+    found: dict[str, dict[str, Profile]] = {}
+    for row in connection.execute(sa.select(profiles).where(where, profiles.c.images > 0)):
         profile = Profile(
             images=row.images,
             seconds_per_image=row.seconds / row.images,
             bytes_per_image=row.bytes / row.images,
             peak_bytes=row.peak_bytes,
         )
-        best = found.get(row.profile_key)
+        of_kind = found.setdefault(row.device_kind, {})
+        best = of_kind.get(row.profile_key)
         if best is None or profile.seconds_per_image < best.seconds_per_image:
-            found[row.profile_key] = profile
+            of_kind[row.profile_key] = profile
     return found

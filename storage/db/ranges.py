@@ -7,7 +7,8 @@ stands alone and its neighbours are done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -15,11 +16,14 @@ from sqlalchemy.engine import Connection
 
 from storage.contract.outcomes import Failure
 from storage.db.bulk import insert_rows
-from storage.db.tables import groups, returned
+from storage.db.tables import returned
 
 _FAILURES = msgspec.json.Decoder(tuple[Failure, ...])
 
 Range = tuple[int, int]
+
+_RANGES_LOOKED_AT = 64
+"""Of one group, for one that this worker may take."""
 
 
 class Returned(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,45 +74,53 @@ def put_back(
 
 
 def take_returned(
-    connection: Connection, group_id: int, count: int, *, batch_size: int, now: float
+    connection: Connection,
+    group_id: int,
+    count: int,
+    *,
+    batch_size: int,
+    origin: int,
+    now: float,
+    refuses: Callable[[tuple[Failure, ...]], bool] = lambda _: False,
 ) -> Returned | None:
-    """Take up to `count` items of the first range that is due, cut at a batch border."""
-    row = connection.execute(
+    """Take up to `count` items of the first range that is due, cut at a batch border.
+
+    Ranges whose failures `refuses` are left to others. The caller holds the group's row, so
+    nobody else takes from it meanwhile.
+    """
+    due = connection.execute(
         sa.select(returned)
         .where(returned.c.group_id == group_id, returned.c.not_before <= now)
         .order_by(returned.c.first_item)
-        .limit(1)
-    ).first()
-    if row is None:
-        return None
-    origin = connection.execute(
-        sa.select(groups.c.first_item).where(groups.c.id == group_id)
-    ).scalar_one()
-    stop = min(row.stop_item, _border_after(row.first_item, count, batch_size, origin))
+        .limit(_RANGES_LOOKED_AT)
+    )
+    for row in due.all():
+        failures = decode_failures(row.failures)
+        if not refuses(failures):
+            stop = min(row.stop_item, _border_after(row.first_item, count, batch_size, origin))
+            _take_until(connection, row, stop)
+            return Returned(first_item=row.first_item, stop_item=stop, failures=failures)
+    return None
+
+
+def _take_until(connection: Connection, row: sa.Row[Any], stop: int) -> None:
+    """Leave of a returned range what begins at `stop`."""
     if stop == row.stop_item:
         connection.execute(sa.delete(returned).where(returned.c.id == row.id))
     else:
         connection.execute(
             sa.update(returned).where(returned.c.id == row.id).values(first_item=stop)
         )
-    return Returned(
-        first_item=row.first_item, stop_item=stop, failures=decode_failures(row.failures)
-    )
 
 
-def take_next(connection: Connection, group_id: int, count: int) -> Returned | None:
-    """Take the next `count` items that were never claimed, moving the group's counter."""
-    row = connection.execute(
-        sa.select(groups.c.next_item, groups.c.stop_item, groups.c.first_item, groups.c.batch_size)
-        .where(groups.c.id == group_id, groups.c.next_item < groups.c.stop_item)
-        .with_for_update()
-    ).first()
-    if row is None:
+def next_range(
+    next_item: int, stop_item: int, count: int, *, batch_size: int, origin: int
+) -> Returned | None:
+    """The next `count` items of a group that were never claimed, or what is left of them."""
+    if next_item >= stop_item:
         return None
-    border = _border_after(row.next_item, count, row.batch_size, row.first_item)
-    stop = min(row.stop_item, border)
-    connection.execute(sa.update(groups).where(groups.c.id == group_id).values(next_item=stop))
-    return Returned(first_item=row.next_item, stop_item=stop)
+    border = _border_after(next_item, count, batch_size, origin)
+    return Returned(first_item=next_item, stop_item=min(stop_item, border))
 
 
 def _border_after(first: int, count: int, batch_size: int, origin: int) -> int:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    and_,
     text,
 )
 
@@ -196,8 +197,8 @@ Index(
     "ix_tasks_held",
     tasks.c.job_id,
     tasks.c.worker_id,
-    sqlite_where=tasks.c.state == "leased",
-    postgresql_where=tasks.c.state == "leased",
+    sqlite_where=and_(tasks.c.state == "leased", tasks.c.started_at.is_not(None)),
+    postgresql_where=and_(tasks.c.state == "leased", tasks.c.started_at.is_not(None)),
 )
 Index("ix_tasks_worker_id", tasks.c.worker_id)
 Index("ix_tasks_job_id", tasks.c.job_id, tasks.c.id)

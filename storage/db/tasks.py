@@ -1,4 +1,4 @@
-"""Tasks and their leases: cutting one at claim time, committing images, ending it.
+"""Tasks and their leases: renewing them, committing images, ending them.
 
 Every step that a worker takes on a task presents the lease; if it does not match, or the task
 has ended, the step raises `LeaseLost` and its transaction leaves no trace.
@@ -13,31 +13,19 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from storage.contract.claims import Claim, ClaimedTask
 from storage.contract.errors import LeaseLost, StaleTransition
-from storage.contract.items import GroupSpec
-from storage.contract.outcomes import DIVISIBLE, Failure, Outcome, Reason
+from storage.contract.outcomes import BLAMELESS, DIVISIBLE, Failure, Outcome
 from storage.contract.states import Entity, JobState, TaskState
 from storage.db import images as image_rows
-from storage.db.ranges import (
-    Range,
-    Returned,
-    decode_failures,
-    encode_failures,
-    halves,
-    put_back,
-    take_next,
-    take_returned,
-)
-from storage.db.tables import groups, images, jobs, tasks
-from storage.db.transitions import advance, record
+from storage.db import set_aside
+from storage.db.ranges import Range, Returned, decode_failures, halves, put_back
+from storage.db.tables import groups, images, jobs, tasks, workers
+from storage.db.transitions import advance
 
 LAPSES_BEFORE_HALVING = 2
 
 RETRY_SECONDS = 1.0
 """How long a range that failed rests, so that a fault of the moment can pass."""
-
-_SPEC = msgspec.json.Decoder(GroupSpec)
 
 
 class TaskRef(msgspec.Struct, frozen=True):
@@ -54,59 +42,13 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     job: bool
 
 
-def cut(
-    connection: Connection,
-    claim: Claim,
-    *,
-    worker_id: int,
-    lease: int,
-    lease_seconds: float,
-    now: float,
-) -> ClaimedTask | None:
-    """Cut the task that `claim` asks for and lease it to the worker; None if nothing is due."""
-    group = connection.execute(
-        sa.select(groups, jobs.c.name)
-        .join(jobs, jobs.c.id == groups.c.job_id)
-        .where(groups.c.id == claim.group_id)
-    ).one()
-    taken = take_returned(
-        connection, group.id, claim.items, batch_size=group.batch_size, now=now
-    ) or take_next(connection, group.id, claim.items)
-    if taken is None:
-        return None
-    count = taken.stop_item - taken.first_item
-    _move(connection, group.id, claimable=-count, leased=count)
-    task_id = connection.execute(
-        sa.insert(tasks)
-        .values(
-            job_id=group.job_id,
-            group_id=group.id,
-            worker_id=worker_id,
-            first_item=taken.first_item,
-            stop_item=taken.stop_item,
-            state=TaskState.LEASED,
-            lease=lease,
-            lease_expires_at=now + lease_seconds,
-            failures=encode_failures(taken.failures),
-            claimed_at=now,
-        )
-        .returning(tasks.c.id)
-    ).scalar_one()
-    record(connection, Entity.TASK, task_id, "claim", now=now, detail=f"{count} items")
-    return ClaimedTask(
-        task_id=task_id,
-        lease=lease,
-        job_id=group.job_id,
-        job_name=group.name,
-        group_id=group.id,
-        group_first_item=group.first_item,
-        first_item=taken.first_item,
-        stop_item=taken.stop_item,
-        spec=_SPEC.decode(group.spec),
-        mode=claim.mode,
-        lease_seconds=lease_seconds,
-        failures=taken.failures,
+def start(connection: Connection, ref: TaskRef, *, expires_at: float, now: float) -> None:
+    """Note that work on a task begins now, before it does: from here on it can be to blame."""
+    changed = connection.execute(
+        sa.update(tasks).where(*_held(ref)).values(started_at=now, lease_expires_at=expires_at)
     )
+    if changed.rowcount != 1:
+        raise LeaseLost
 
 
 def renew(connection: Connection, ref: TaskRef, *, expires_at: float) -> None:
@@ -116,6 +58,23 @@ def renew(connection: Connection, ref: TaskRef, *, expires_at: float) -> None:
     )
     if changed.rowcount != 1:
         raise LeaseLost
+
+
+def renew_waiting(connection: Connection, waiting: Sequence[TaskRef], *, expires_at: float) -> None:
+    """Move the end of the leases of tasks that wait for their turn at the same worker.
+
+    Those that were lost meanwhile are passed over; to `start` them will fail.
+    """
+    if waiting:
+        connection.execute(
+            sa.update(tasks)
+            .where(
+                tasks.c.id.in_([ref.task_id for ref in waiting]),
+                tasks.c.lease == waiting[0].lease,
+                tasks.c.state == TaskState.LEASED,
+            )
+            .values(lease_expires_at=expires_at)
+        )
 
 
 def commit(
@@ -141,10 +100,13 @@ def commit(
         raise LeaseLost
     image_rows.insert(connection, rows)
     _move(connection, task.group_id, leased=-len(rows), done=done, failed=failed)
-    job_ended = _count_for_job(connection, task.job_id, done, failed, now)
     task_ended = task.done + task.failed == task.stop_item - task.first_item
     if task_ended:
         advance(connection, Entity.TASK, ref.task_id, "finish", now=now, ended_at=now)
+        if task.failed == 0:
+            _judge(connection, task, now)
+    # Last, because all commits of a job meet here.
+    job_ended = _count_for_job(connection, task.job_id, done, failed, now)
     return Ended(task=task_ended, job=job_ended)
 
 
@@ -158,9 +120,45 @@ def fail(connection: Connection, ref: TaskRef, failure: Failure) -> int:
     return _end(connection, ref, "fail", failure=failure, now=failure.at)
 
 
-def lapse(connection: Connection, ref: TaskRef, *, now: float, failure: Failure) -> int:
-    """End a task whose worker is gone or silent; its undone items go back at once."""
-    return _end(connection, ref, "lapse", failure=failure, now=now)
+def lapse(
+    connection: Connection,
+    ref: TaskRef,
+    *,
+    now: float,
+    failure: Failure,
+    overdue: bool = False,
+) -> int:
+    """End a task whose worker is gone or silent; its undone items go back at once.
+
+    With `overdue`, only if its lease has still run out: it may have been renewed meanwhile.
+    """
+    only_if = (tasks.c.lease_expires_at < now,) if overdue else ()
+    return _end(connection, ref, "lapse", failure=failure, now=now, only_if=only_if)
+
+
+def end_all(
+    connection: Connection,
+    worker_id: int,
+    *,
+    now: float,
+    failure: Failure | None = None,
+) -> list[int]:
+    """End all tasks a worker holds: lapsed with `failure`, or else handed back; items of each.
+
+    All tasks are locked first and their groups after that in one order, so that two who do
+    this, or one who commits meanwhile, never wait for each other.
+    """
+    held = connection.execute(
+        sa.select(tasks.c.id, tasks.c.lease, tasks.c.group_id)
+        .where(tasks.c.worker_id == worker_id, tasks.c.state == TaskState.LEASED)
+        .order_by(tasks.c.id)
+        .with_for_update()
+    ).all()
+    verb = "lapse" if failure else "return"
+    return [
+        _end(connection, TaskRef(row.id, row.lease), verb, failure=failure, now=now)
+        for row in sorted(held, key=lambda row: row.group_id)
+    ]
 
 
 def leased_by(connection: Connection, worker_id: int) -> list[TaskRef]:
@@ -210,10 +208,31 @@ def _count_for_job(connection: Connection, job_id: int, done: int, failed: int, 
     return ended
 
 
+def _judge(connection: Connection, task: sa.Row[Any], now: float) -> None:
+    """What a rendered task says about its worker, and about those that failed at it before."""
+    set_aside.forgive(connection, task.group_id, task.worker_id)
+    failures = decode_failures(task.failures)
+    if not failures:
+        return
+    name = _name_of(connection, task.worker_id)
+    for failure in set_aside.shown_up(failures, task.first_item, task.stop_item, name):
+        set_aside.count(connection, task.group_id, failure, now=now)
+
+
+def _name_of(connection: Connection, worker_id: int) -> str:
+    statement = sa.select(workers.c.name).where(workers.c.id == worker_id)
+    return str(connection.execute(statement).scalar_one())
+
+
 def _end(
-    connection: Connection, ref: TaskRef, verb: str, *, failure: Failure | None, now: float
+    connection: Connection,
+    ref: TaskRef,
+    verb: str,
+    *,
+    failure: Failure | None,
+    now: float,
+    only_if: tuple[sa.ColumnElement[bool], ...] = (),
 ) -> int:
-    only_if = (tasks.c.lease == ref.lease,)
     detail = f"{failure.reason}: {failure.detail}" if failure else None
     try:
         advance(
@@ -222,22 +241,27 @@ def _end(
             ref.task_id,
             verb,
             now=now,
-            only_if=only_if,
+            only_if=(tasks.c.lease == ref.lease, *only_if),
             detail=detail,
             ended_at=now,
         )
     except StaleTransition as error:
         raise LeaseLost from error
     task = connection.execute(
-        sa.select(tasks, groups.c.batch_size, groups.c.first_item.label("origin"))
+        sa.select(
+            tasks,
+            groups.c.batch_size,
+            groups.c.first_item.label("origin"),
+            workers.c.name.label("worker_name"),
+        )
         .join(groups, groups.c.id == tasks.c.group_id)
+        .join(workers, workers.c.id == tasks.c.worker_id)
         .where(tasks.c.id == ref.task_id)
     ).one()
     undone = _undone(connection, task.job_id, task.first_item, task.stop_item)
     count = sum(stop - first for first, stop in undone)
-    if failure is not None:
-        failure = msgspec.structs.replace(failure, items=count)
-    blamed = failure is not None and failure.reason is not Reason.LAPSED
+    failure = _settled(failure, task, undone, count)
+    blamed = failure is not None and failure.reason not in BLAMELESS
     put_back(
         connection,
         task.group_id,
@@ -246,6 +270,17 @@ def _end(
     )
     _move(connection, task.group_id, claimable=count, leased=-count)
     return count
+
+
+def _settled(
+    failure: Failure | None, task: sa.Row[Any], undone: list[Range], count: int
+) -> Failure | None:
+    """The failure with what only the ledger knows; none if the task was never begun."""
+    if failure is None or task.started_at is None or not undone:
+        return None
+    return msgspec.structs.replace(
+        failure, worker=task.worker_name, items=count, first_item=undone[0][0]
+    )
 
 
 def _parts(run: Range, task: sa.Row[Any], failure: Failure | None) -> list[Returned]:
@@ -258,7 +293,7 @@ def _parts(run: Range, task: sa.Row[Any], failure: Failure | None) -> list[Retur
 
 def _hangs(failures: tuple[Failure, ...]) -> bool:
     """Whether a range lapsed too often for chance: one of its items may hold its worker up."""
-    return sum(failure.reason is Reason.LAPSED for failure in failures) > LAPSES_BEFORE_HALVING
+    return sum(failure.reason in BLAMELESS for failure in failures) > LAPSES_BEFORE_HALVING
 
 
 def _undone(connection: Connection, job_id: int, first: int, stop: int) -> list[Range]:

@@ -10,12 +10,14 @@ from sqlalchemy.engine import Connection
 
 from storage.contract.capability import Capability
 from storage.contract.claims import Progress
+from storage.contract.errors import NotFoundError
 from storage.contract.states import Entity, WorkerState
 from storage.db.tables import tasks, workers
 from storage.db.transitions import advance, record
 
 _CAPABILITY = msgspec.json.Decoder(Capability)
 _PROGRESS = msgspec.json.Decoder(Progress)
+_ID_DIGITS = 18  # more do not fit into SQL's integers
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +33,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     progress: Progress
     started_at: float
     seen_at: float
+    loaded_model: str | None = None
+    sleep: str | None = None
+    note: str | None = None
 
 
 def register(
@@ -56,6 +61,10 @@ def register(
             capability=msgspec.json.encode(capability).decode(),
             started_at=now,
             seen_at=now,
+            kind=capability.kind,
+            vram_bytes=capability.vram_bytes,
+            ram_bytes=capability.ram_bytes,
+            threads=capability.threads,
         )
         .returning(workers.c.id)
     ).scalar_one()
@@ -63,13 +72,44 @@ def register(
     return int(worker_id)
 
 
-def beat(connection: Connection, worker_id: int, progress: Progress, *, now: float) -> None:
-    """Say that the worker lives, and what it is doing."""
-    connection.execute(
+def beat(connection: Connection, worker_id: int, progress: Progress, *, now: float) -> str:
+    """Say that the worker lives, and what it is doing; returns the state it is in.
+
+    One that was taken for gone (it was stopped for long, or cut off) is live again by this.
+    """
+    state = connection.execute(
         sa.update(workers)
         .where(workers.c.id == worker_id)
         .values(seen_at=now, progress=msgspec.json.encode(progress).decode())
+        .returning(workers.c.state)
+    ).scalar_one()
+    if state == WorkerState.GONE:
+        advance(connection, Entity.WORKER, worker_id, "rejoin", now=now)
+        return WorkerState.LIVE
+    return str(state)
+
+
+def note_model(connection: Connection, worker_id: int, model: str | None) -> None:
+    """Say which model the worker has loaded, or claimed work of last."""
+    connection.execute(
+        sa.update(workers).where(workers.c.id == worker_id).values(loaded_model=model)
     )
+
+
+def drain(connection: Connection, worker_id: int, *, now: float, note: str | None = None) -> None:
+    """Let the worker claim nothing more until it is woken."""
+    advance(connection, Entity.WORKER, worker_id, "drain", now=now, detail=note, note=note)
+
+
+def wake(connection: Connection, worker_id: int, *, now: float) -> None:
+    """Let a drained worker claim again."""
+    advance(connection, Entity.WORKER, worker_id, "wake", now=now, note=None)
+
+
+def set_sleep(connection: Connection, worker_id: int, schedule: str | None, *, now: float) -> None:
+    """Set the hours during which the worker rests, like "22:00-06:00", or none."""
+    connection.execute(sa.update(workers).where(workers.c.id == worker_id).values(sleep=schedule))
+    record(connection, Entity.WORKER, worker_id, "sleep", now=now, detail=schedule)
 
 
 def leave(connection: Connection, worker_id: int, *, now: float, detail: str | None = None) -> None:
@@ -86,6 +126,21 @@ def present(connection: Connection, *, job_id: int | None = None) -> Iterator[Wo
         took = sa.select(tasks.c.worker_id).where(tasks.c.job_id == job_id)
         statement = statement.where(workers.c.id.in_(took))
     return (_worker(row) for row in connection.execute(statement))
+
+
+def find(connection: Connection, reference: str) -> Worker:
+    """The newest worker of that name, or else with that number; `NotFoundError` names some."""
+    by_name = sa.select(workers).where(workers.c.name == reference)
+    row = connection.execute(by_name.order_by(workers.c.id.desc()).limit(1)).first()
+    if row is None and reference.isdecimal() and len(reference) <= _ID_DIGITS:
+        row = connection.execute(sa.select(workers).where(workers.c.id == int(reference))).first()
+    if row is None:
+        known = [worker.name for worker in present(connection)][:5]
+        said = f"there are: {', '.join(known)}" if known else "there are none"
+        raise NotFoundError(
+            f"no worker {reference!r}; {said}", hint="list them: rendermill workers"
+        )
+    return _worker(row)
 
 
 def find_process(
@@ -115,4 +170,7 @@ def _worker(row: sa.Row[tuple[object, ...]]) -> Worker:
         progress=_PROGRESS.decode(columns["progress"] or "{}"),
         started_at=columns["started_at"],
         seen_at=columns["seen_at"],
+        loaded_model=columns["loaded_model"],
+        sleep=columns["sleep"],
+        note=columns["note"],
     )

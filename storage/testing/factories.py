@@ -12,7 +12,7 @@ from storage.contract.families import ModelCard
 from storage.contract.items import BatchShape, GroupSpec, Item
 from storage.contract.outcomes import Failure, Outcome, Reason
 from storage.contract.shards import pack
-from storage.db import jobs, tasks, workers
+from storage.db import cutting, jobs, tasks, workers
 from storage.db.engine import Ledger
 from storage.db.images import ImageRow
 from storage.ports import ObjectStore
@@ -243,6 +243,5 @@ def cut_task(
     """Claim from that group, whatever the policy would say; the lease lasts a minute."""
     claim = Claim(group_id=group_id, items=items, mode=Mode.CPU)
     with ledger.write() as connection:
-        return tasks.cut(
-            connection, claim, worker_id=worker_id, lease=lease, lease_seconds=60.0, now=now
-        )
+        mine = cutting.Lease(worker_id=worker_id, token=lease, seconds=60.0)
+        return cutting.cut(connection, claim, mine, now=now)

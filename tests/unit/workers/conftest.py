@@ -47,8 +47,7 @@ def claim(ledger: Ledger, worker_id: int) -> Callable[[], ClaimedTask]:
     """Claims a task for that worker."""
 
     def claimed() -> ClaimedTask:
-        task = Claimer(ledger, worker_id, make_capability(), job_id=None).claim(None)
-        assert task is not None
+        (task,) = Claimer(ledger, worker_id, make_capability(), job_id=None).claim(None)
         return task
 
     return claimed

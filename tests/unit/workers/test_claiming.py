@@ -29,7 +29,7 @@ def claimer_of(ledger: Ledger, worker_id: int, job_id: int | None = None) -> Cla
 def test_a_claim_of_nothing_gives_no_reason(ledger: Ledger, worker_id: int) -> None:
     claimer = claimer_of(ledger, worker_id)
 
-    assert claimer.claim(None) is None
+    assert claimer.claim(None) == ()
     assert claimer.declined == ()
 
 
@@ -39,7 +39,7 @@ def test_what_cannot_fit_is_declined_in_words(
     add_job(ledger, store, requirements=make_requirements(cpu_bytes=12 * GIB))
     claimer = claimer_of(ledger, worker_id)
 
-    assert claimer.claim(None) is None
+    assert claimer.claim(None) == ()
     assert claimer.declined == ("it needs 12.0 GiB of memory (cpu); test CPU has 8.0 GiB",)
 
 
@@ -49,9 +49,8 @@ def test_a_worker_of_one_job_leaves_the_others_alone(
     add_job(ledger, store, name="urgent", priority=10)
     mine = add_job(ledger, store, name="mine")
 
-    task = claimer_of(ledger, worker_id, mine.id).claim(None)
+    (task,) = claimer_of(ledger, worker_id, mine.id).claim(None)
 
-    assert task is not None
     assert task.job_name == "mine"
 
 
@@ -62,7 +61,7 @@ def test_a_paused_job_is_not_claimed_from(
     with ledger.write() as connection:
         advance(connection, Entity.JOB, job.id, "pause", now=1.0)
 
-    assert claimer_of(ledger, worker_id).claim(None) is None
+    assert claimer_of(ledger, worker_id).claim(None) == ()
 
 
 def test_a_group_that_rests_after_a_failure_does_not_hold_up_the_next_one(
@@ -71,15 +70,13 @@ def test_a_group_that_rests_after_a_failure_does_not_hold_up_the_next_one(
     add_job(ledger, store, name="failing", priority=5)
     add_job(ledger, store, name="waiting")
     claimer = claimer_of(ledger, worker_id)
-    first = claimer.claim(None)
-    assert first is not None
+    (first,) = claimer.claim(None)
     failure = make_failure(at=ledger.now())
     with ledger.write() as connection:
         tasks.fail(connection, ref_of(first), failure)
 
-    task = claimer.claim(None)
+    (task,) = claimer.claim(None)
 
-    assert task is not None
     assert (first.job_name, task.job_name) == ("failing", "waiting")
 
 
@@ -89,17 +86,20 @@ def test_two_workers_get_smaller_and_smaller_pieces_that_never_meet(
     spec = make_spec(denoise=4)
     add_job(ledger, store, MANY, spec=spec)
     _measured(ledger, spec.profile_key, seconds_per_image=0.01)
-    claimers = [claimer_of(ledger, worker_id), claimer_of(ledger, add_worker(ledger, pid=2))]
+    other = add_worker(ledger, pid=2)
+    claimers = [claimer_of(ledger, worker_id), claimer_of(ledger, other)]
 
     cut: list[ClaimedTask] = []
-    while (task := claimers[len(cut) % 2].claim(None)) is not None:
-        cut.append(task)
+    while claimed := claimers[len(cut) % 2].claim("starter"):
+        claimers[len(cut) % 2].note_speed(claimed[0], 0.01)
+        cut += claimed
 
     taken = [item for task in cut for item in range(task.first_item, task.stop_item)]
     assert taken == list(range(1000))
     sizes = [task.items for task in cut]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] == 252  # half of its half, in whole batches
+    assert sizes[:2] == [8, 8]  # each tries two batches before it knows its own speed
+    assert sizes[2:] == sorted(sizes[2:], reverse=True)
+    assert sizes[2] > 200
     assert sizes[-1] == 4
 
 
@@ -110,9 +110,12 @@ def test_measured_speed_bounds_how_much_is_taken(
     add_job(ledger, store, MANY, spec=spec)
     _measured(ledger, spec.profile_key, seconds_per_image=6.0)
 
-    task = claimer_of(ledger, worker_id).claim(None)
+    claimer = claimer_of(ledger, worker_id)
+    (trial,) = claimer.claim(None)
+    claimer.note_speed(trial, 6.0)
 
-    assert task is not None
+    (task,) = claimer.claim("starter")
+
     assert task.items == 20  # 120 seconds' worth
     assert task.lease_seconds == 5 * 6.0 * 4
 

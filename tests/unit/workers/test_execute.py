@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from PIL import Image
 
 from storage.contract.claims import ClaimedTask
@@ -22,10 +23,12 @@ from storage.contract.errors import (
     RendermillError,
     StoreFull,
 )
-from storage.contract.outcomes import Failure, Outcome, Reason
+from storage.contract.outcomes import MAX_LAPSES, Failure, Outcome, Reason, exhausted
 from storage.db import images, jobs, tasks
 from storage.db.engine import Ledger
 from storage.db.images import ImageFilter, ImageRow
+from storage.db.ranges import decode_failures
+from storage.db.tables import returned
 from storage.objects.memory import MemoryStore
 from storage.testing.factories import add_job, make_failure, make_item, make_spec, ref_of
 from workers.engine.batching import Batch
@@ -196,9 +199,15 @@ def test_what_the_surroundings_did_is_raised_and_blames_no_item(
     with pytest.raises(type(error)):
         execute(claim(), _with_renderer(tools, _Raising(error)))
 
-    task = claim()
-    assert task.failures == ()
-    assert (task.first_item, task.stop_item) == (0, 8)
+    with ledger.read() as connection:
+        (back,) = connection.execute(sa.select(returned)).all()
+    assert (back.first_item, back.stop_item) == (0, 8)
+    failures = decode_failures(back.failures)
+    # A device is lost by what is rendered on it, at times: it is remembered, and blames nobody.
+    assert {one.reason for one in failures} == (
+        {Reason.DEVICE} if isinstance(error, DeviceLost) else set()
+    )
+    assert not exhausted(failures * (MAX_LAPSES - 1), 8)
 
 
 def test_a_full_store_keeps_what_was_stored_and_hands_back_the_rest(

@@ -6,6 +6,7 @@ Revision: 0002, after 0001.
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,7 +19,7 @@ depends_on = None
 SHELF_JOBS = 1000
 
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_LEASED = "state = 'leased'"
+_AT_WORK = "state = 'leased' AND started_at IS NOT NULL"
 _CLAIMABLE = "claimable > 0"
 _FAILED = "outcome = 'failed'"
 
@@ -30,7 +31,7 @@ def upgrade() -> None:
     _fill_fit_keys()
     _index_claimable(["job_id", "model", "fit_key", "id"])
     _partial_index("ix_jobs_open", "jobs", ["priority", "id"], "state = 'open'")
-    _partial_index("ix_tasks_held", "tasks", ["job_id", "worker_id"], _LEASED)
+    _partial_index("ix_tasks_held", "tasks", ["job_id", "worker_id"], _AT_WORK)
     _create_tables()
     _rebuild_images(farm=True)
 
@@ -47,7 +48,7 @@ def downgrade() -> None:
             op.drop_column(table, column.name)
 
 
-def _added() -> dict[str, tuple[sa.Column[object], ...]]:
+def _added() -> dict[str, tuple[sa.Column[Any], ...]]:
     return {
         "jobs": (
             sa.Column("submitter", sa.Text(), server_default=sa.text("''"), nullable=False),
@@ -137,14 +138,14 @@ def _create_tables() -> None:
     op.create_index("ix_deliveries_job_id", "deliveries", ["job_id"])
 
 
-def _image_columns() -> list[sa.Column[object]]:
-    def column(name: str, kind: object, *, nullable: bool = False, **options: object) -> object:
-        return sa.Column(name, kind, nullable=nullable, **options)  # type: ignore[arg-type]
+def _image_columns() -> list[sa.Column[Any]]:
+    def column(name: str, kind: Any, *, nullable: bool = False, **options: Any) -> sa.Column[Any]:
+        return sa.Column(name, kind, nullable=nullable, **options)
 
-    def count(name: str) -> object:
+    def count(name: str) -> sa.Column[Any]:
         return column(name, sa.BigInteger(), server_default=sa.text("0"))
 
-    return [  # type: ignore[return-value]
+    return [
         column("job_id", _ID, autoincrement=False),
         column("item", sa.BigInteger(), autoincrement=False),
         column("group_id", _ID),
@@ -187,7 +188,7 @@ def _rebuild_images(*, farm: bool) -> None:
     op.rename_table("images", "images_before")
     if on_postgres:
         op.execute("ALTER TABLE images_before RENAME CONSTRAINT pk_images TO pk_images_before")
-    options = {"postgresql_partition_by": "RANGE (job_id, item)"} if farm else {}
+    options: dict[str, Any] = {"postgresql_partition_by": "RANGE (job_id, item)"} if farm else {}
     op.create_table(
         "images",
         *_image_columns(),

@@ -65,8 +65,8 @@ def test_a_task_ends_once(state: TaskState) -> None:
     assert reachable_from(state, Entity.TASK) == {state}
 
 
-def test_a_worker_that_left_never_comes_back() -> None:
-    assert reachable_from(WorkerState.GONE, Entity.WORKER) == {WorkerState.GONE}
+def test_a_worker_that_left_comes_back_only_by_saying_that_it_lives() -> None:
+    assert verbs_from(WorkerState.GONE) == {"rejoin"}
 
 
 def test_a_job_can_only_be_left_without_outcome_by_being_cancelled() -> None:
@@ -80,7 +80,9 @@ def test_an_ended_job_is_only_taken_up_again_by_a_retry(state: JobState) -> None
 
 
 def test_an_unknown_verb_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(KeyError, match="no step 'claim' for a worker; there are: drain, leave, wa"):
+    with pytest.raises(
+        KeyError, match="no step 'claim' for a worker; there are: drain, leave, rejoin, wa"
+    ):
         step(Entity.WORKER, "claim")
 
 

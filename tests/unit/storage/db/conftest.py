@@ -83,7 +83,7 @@ def plan_of(sqlite_ledger: Ledger) -> Callable[[Read], list[str]]:
         asked: list[tuple[str, Any]] = []
 
         def note(_connection: Any, _cursor: Any, text: str, values: Any, *_: Any) -> None:
-            if text.startswith("SELECT"):
+            if text.startswith(("SELECT", "WITH")):
                 asked.append((text, values))
 
         event.listen(sqlite_ledger.engine, "before_cursor_execute", note)

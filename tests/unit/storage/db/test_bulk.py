@@ -42,6 +42,6 @@ def test_one_row_that_is_refused_takes_all_of_them_back(ledger: Ledger) -> None:
         with ledger.write() as connection:
             insert_rows(connection, image_tags, COLUMNS, [(1, "v", "k", 1), (1, "v", "k", 1)])
 
-    with pytest.raises(IntegrityError, match="(?i)unique constraint"):
+    with pytest.raises(IntegrityError, match=r"(?i)unique constraint"):
         write()
     assert all_tags(ledger) == []

@@ -13,7 +13,7 @@ from storage.contract.capability import Mode
 from storage.contract.claims import Claim, ClaimedTask
 from storage.contract.outcomes import Reason
 from storage.contract.states import JobState
-from storage.db import groups, jobs, tables, tasks
+from storage.db import cutting, groups, jobs, tables, tasks
 from storage.db.engine import Ledger, open_postgres, open_sqlite
 from storage.testing.factories import (
     add_groups,
@@ -42,12 +42,10 @@ def claim_some(ledger: Ledger, worker_id: int, choose: random.Random) -> Claimed
         if not candidates:
             return None
         group_id = choose.choice(candidates).group_id
-        return tasks.cut(
+        return cutting.cut(
             connection,
             Claim(group_id=group_id, items=choose.randint(1, 20), mode=Mode.CPU),
-            worker_id=worker_id,
-            lease=choose.getrandbits(62),
-            lease_seconds=60.0,
+            cutting.Lease(worker_id=worker_id, token=choose.getrandbits(62), seconds=60.0),
             now=ledger.now() + 1e6,  # nothing that came back has to rest
         )
 
@@ -98,7 +96,9 @@ def test_workers_that_claim_at_once_render_every_item_exactly_once(
         found = jobs.get(connection, job.id)
         items = connection.execute(sa.select(tables.images.c.item)).scalars().all()
         counters = connection.execute(
-            sa.select(tables.groups.c.done, tables.groups.c.claimable, tables.groups.c.leased)
+            sa.select(
+                tables.groups.c.done, tables.groups.c.claimable, tables.groups.c.leased
+            ).order_by(tables.groups.c.id)
         ).all()
         tasks_made = connection.execute(sa.select(sa.func.count()).select_from(tables.tasks))
         assert tasks_made.scalar_one() == claimed

@@ -17,11 +17,11 @@ from storage.db.ranges import (
     decode_failures,
     encode_failures,
     halves,
+    next_range,
     put_back,
-    take_next,
     take_returned,
 )
-from storage.db.tables import groups, returned
+from storage.db.tables import returned
 from storage.testing.factories import add_groups, make_failure
 
 places = st.integers(0, 60)
@@ -105,11 +105,10 @@ def test_a_returned_range_is_taken_up_to_a_batch_border_and_its_rest_waits_on(
     first = origin + before
     history = (make_failure(detail="first try"),)
     with undone(shared) as connection:
-        connection.execute(sa.update(groups).values(first_item=origin))
         whole = Returned(first_item=first, stop_item=first + length, failures=history)
         put_back(connection, 1, [whole], not_before=NOW)
 
-        taken = take_returned(connection, 1, count, batch_size=batch_size, now=NOW)
+        taken = take_returned(connection, 1, count, batch_size=batch_size, origin=origin, now=NOW)
         rest = waiting(connection)
 
     stop = expected_stop(first, first + length, count, batch_size, origin)
@@ -118,24 +117,36 @@ def test_a_returned_range_is_taken_up_to_a_batch_border_and_its_rest_waits_on(
     assert rest == (left if stop < first + length else [])
 
 
-@settings(max_examples=50)
 @given(origin=places, before=places, length=lengths, batch_size=batch_sizes, count=lengths)
-def test_the_next_items_are_taken_up_to_a_batch_border_and_the_counter_moves(
-    shared: Ledger, origin: int, before: int, length: int, batch_size: int, count: int
+def test_the_next_items_are_taken_up_to_a_batch_border(
+    origin: int, before: int, length: int, batch_size: int, count: int
 ) -> None:
     first, end = origin + before, origin + before + length
-    with undone(shared) as connection:
-        connection.execute(
-            sa.update(groups).values(
-                first_item=origin, next_item=first, stop_item=end, batch_size=batch_size
-            )
-        )
-        taken = take_next(connection, 1, count)
-        moved_to = connection.execute(sa.select(groups.c.next_item)).scalar_one()
-
+    taken = next_range(first, end, count, batch_size=batch_size, origin=origin)
     stop = expected_stop(first, end, count, batch_size, origin)
     assert taken == Returned(first_item=first, stop_item=stop, failures=())
-    assert moved_to == stop
+
+
+def test_a_range_that_is_refused_is_left_for_others(shared: Ledger) -> None:
+    mine, fresh = (make_failure(worker="me"),), (make_failure(worker="you"),)
+    with undone(shared) as connection:
+        for first, failures in ((0, mine), (4, fresh)):
+            part = Returned(first_item=first, stop_item=first + 4, failures=failures)
+            put_back(connection, 1, [part], not_before=NOW)
+
+        def take(refused: tuple[Failure, ...]) -> int | None:
+            found = take_returned(
+                connection,
+                1,
+                9,
+                batch_size=4,
+                origin=0,
+                now=NOW,
+                refuses=lambda failures: failures == refused,
+            )
+            return found.first_item if found else None
+
+        assert [take(mine), take(mine), take(fresh)] == [4, None, 0]
 
 
 def test_a_range_waits_for_its_time_and_the_lowest_that_is_due_goes_first(shared: Ledger) -> None:
@@ -145,22 +156,20 @@ def test_a_range_waits_for_its_time_and_the_lowest_that_is_due_goes_first(shared
             put_back(connection, 1, [part], not_before=not_before)
 
         def take(now: float) -> int | None:
-            found = take_returned(connection, 1, 9, batch_size=4, now=now)
+            found = take_returned(connection, 1, 9, batch_size=4, origin=0, now=now)
             return found.first_item if found else None
 
         assert [take(NOW), take(NOW), take(NOW), take(NOW + 1)] == [8, 12, None, 4]
 
 
-def test_a_group_that_was_claimed_whole_has_no_next_items(shared: Ledger) -> None:
-    with undone(shared) as connection:
-        connection.execute(sa.update(groups).values(next_item=groups.c.stop_item))
-        assert take_next(connection, 1, 5) is None
+def test_a_group_that_was_claimed_whole_has_no_next_items() -> None:
+    assert next_range(9, 9, 5, batch_size=4, origin=0) is None
 
 
 def test_ranges_of_another_group_are_left_to_it(shared: Ledger) -> None:
     with undone(shared) as connection:
         put_back(connection, 1, [Returned(first_item=0, stop_item=2)], not_before=NOW)
-        assert take_returned(connection, 2, 9, batch_size=4, now=NOW) is None
+        assert take_returned(connection, 2, 9, batch_size=4, origin=0, now=NOW) is None
 
 
 @given(
@@ -171,6 +180,8 @@ def test_ranges_of_another_group_are_left_to_it(shared: Ledger) -> None:
             detail=st.text(max_size=20),
             worker_id=places,
             at=st.floats(0, 1e10),
+            worker=st.text(max_size=9),
+            first_item=places,
             items=lengths,
         ),
         max_size=4,

@@ -216,7 +216,7 @@ def test_an_item_is_never_recorded_twice(
 ) -> None:
     commit(ledger, task, *rendered(task, 0))
     before = everything()
-    with pytest.raises(IntegrityError, match="(?i)unique constraint.*images"):
+    with pytest.raises(IntegrityError, match=r"(?i)unique constraint.*images"):
         commit(ledger, task, *rendered(task, 1, 0))
     assert everything() == before
 
