@@ -31,7 +31,7 @@ from storage.objects.s3_errors import (
     code_of,
     translated,
 )
-from storage.objects.s3_parts import PART_BYTES, checksum, put_parts
+from storage.objects.s3_parts import PART_BYTES, as_checksum, put_parts
 
 if TYPE_CHECKING:
     from storage.ports import ObjectStore
@@ -139,9 +139,8 @@ class S3Store:
 
     def _store(self, about: dict[str, Any], data: bytes, condition: dict[str, str]) -> None:
         if len(data) <= PART_BYTES:
-            self._clients.get().put_object(
-                **about, **condition, Body=data, ChecksumSHA256=checksum(data)
-            )
+            said = as_checksum(bytes.fromhex(about["Metadata"][_DIGEST]))
+            self._clients.get().put_object(**about, **condition, Body=data, ChecksumSHA256=said)
             return
         try:
             put_parts(self._clients.get(), about, data, condition)

@@ -26,13 +26,13 @@ def put_parts(client: Any, about: dict[str, Any], data: bytes, condition: dict[s
         raise
 
 
-def checksum(data: bytes) -> str:
-    """The SHA-256 as S3 writes it."""
-    return b64encode(sha256(data).digest()).decode()
+def as_checksum(digest: bytes) -> str:
+    """A digest as S3 writes it."""
+    return b64encode(digest).decode()
 
 
 def _put_part(client: Any, upload: dict[str, Any], number: int, data: bytes) -> dict[str, Any]:
-    said = checksum(data)
+    said = as_checksum(sha256(data).digest())
     answer = client.upload_part(**upload, PartNumber=number, Body=data, ChecksumSHA256=said)
     return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": said}
 
