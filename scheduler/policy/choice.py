@@ -84,7 +84,8 @@ def _preferred(level: Level, candidates: list[Prospect]) -> Prospect:
     if loaded:
         stay = _within_model(loaded)
         others = [one for one in candidates if not one.loaded and _worth_leaving(level, stay, one)]
-        return max(others, key=level.drain_joined) if others else stay
+        others.sort(key=lambda one: (one.model, one.reach, _fair_key(_fairest(one))))
+        return max(others, key=level.drain_joined, default=stay)
     model = max(
         candidates,
         key=lambda one: (level.missing(one), level.drains[one.model], -one.reach, one.model),

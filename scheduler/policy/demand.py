@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from scheduler.policy.speeds import (
     allowed_fit,
@@ -19,9 +18,6 @@ from scheduler.policy.speeds import (
 )
 from storage.contract.capability import ModeNeed
 from storage.contract.claims import FleetPart, OpenGroup, WorkerView
-
-MAX_WORKS: Final = 64
-"""More kinds than this in view are told apart by model only."""
 
 
 class Work:
@@ -44,11 +40,6 @@ class Work:
         head = self.heads.setdefault(group.job_id, group)
         if group.group_id < head.group_id:
             self.heads[group.job_id] = group
-
-    def merge(self, other: Work) -> None:
-        """Count in another kind's groups."""
-        for group in other.groups:
-            self.add(group)
 
     @property
     def undone(self) -> int:
@@ -133,9 +124,9 @@ class Prospect:
 
 def levels(groups: Iterable[OpenGroup]) -> list[list[Work]]:
     """Works by priority, most urgent first."""
-    works: dict[tuple[int, str, str], Work] = {}
+    works: dict[tuple[int, str, str, str, int], Work] = {}
     for group in groups:
-        key = (group.priority, group.profile_key, group.cpu)
+        key = (group.priority, group.model, group.profile_key, group.cpu, group.batch_size)
         work = works.get(key)
         if work is None:
             works[key] = Work(group)
@@ -144,7 +135,7 @@ def levels(groups: Iterable[OpenGroup]) -> list[list[Work]]:
     by_priority: dict[int, list[Work]] = {}
     for work in works.values():
         by_priority.setdefault(work.kind.priority, []).append(work)
-    return [_coarse(by_priority[priority]) for priority in sorted(by_priority, reverse=True)]
+    return [by_priority[priority] for priority in sorted(by_priority, reverse=True)]
 
 
 def part_seconds(kind: OpenGroup, parts: Sequence[FleetPart]) -> list[float]:
@@ -153,20 +144,6 @@ def part_seconds(kind: OpenGroup, parts: Sequence[FleetPart]) -> list[float]:
         seconds_on(part, kind) if allowed_fit(kind.requirements, kind.cpu, part) else math.inf
         for part in parts
     ]
-
-
-def _coarse(works: list[Work]) -> list[Work]:
-    if len(works) <= MAX_WORKS:
-        return works
-    merged: dict[tuple[str, str], Work] = {}
-    for work in works:
-        key = (work.kind.model, work.kind.cpu)
-        into = merged.get(key)
-        if into is None:
-            merged[key] = work
-        else:
-            into.merge(work)
-    return list(merged.values())
 
 
 def _own_need(kind: OpenGroup, worker: WorkerView) -> ModeNeed | None:

@@ -212,6 +212,7 @@ class Simulation:
         worker.kind.load(worker.loaded, -1)
         if task is not None:
             task.give_back(self._books, self._now)
+            self._work_since = self._now
 
     def _replace(self, worker: Worker) -> None:
         self._free(self._crew.hire(worker.kind, worker.factor))
