@@ -109,7 +109,7 @@ class Prospect:
                     self.best_other = min(self.best_other, seconds)
                     self.all_measured &= kind.profile_key in part.seconds_per_image
         if fleet.mine is None:
-            self.able = max(self.able + self.rate, self.rate / worker.fleet_share)
+            self.able += self.rate
 
     @property
     def rate(self) -> float:
@@ -153,8 +153,11 @@ def _own_need(kind: OpenGroup, worker: WorkerView) -> ModeNeed | None:
 
 
 def _part_of(worker: WorkerView) -> int | None:
-    capability = worker.capability
-    for index, part in enumerate(worker.fleet):
-        if part.kind == capability.kind and part.vram_bytes == capability.vram_bytes:
-            return index
-    return None
+    """The part it is counted in: of its kind and size, and if there are several, with its model."""
+    capability, model = worker.capability, worker.loaded_model or ""
+    alike = [
+        index
+        for index, part in enumerate(worker.fleet)
+        if part.kind == capability.kind and part.vram_bytes == capability.vram_bytes
+    ]
+    return max(alike, key=lambda index: model in worker.fleet[index].loaded, default=None)

@@ -61,8 +61,10 @@ def plan(units: list[Unit], counts: Sequence[int]) -> Plan | None:
     reach = [sum(unit.costs[part] < math.inf for unit in able) for part in range(len(counts))]
     order = sorted(range(len(counts)), key=lambda part: (reach[part], part))
     low = max(1 / _speed(unit, counts) for unit in able)
-    high = sum(1 / _speed(unit, counts) for unit in able)  # one after the other always works
-    best = _share_out(able, counts, order, high * (1 + 1e-9))
+    # One after the other would do, if all units could use all parts alike; so it mostly does.
+    high = sum(1 / _speed(unit, counts) for unit in able) * (1 + 1e-9)
+    while (best := _share_out(able, counts, order, high)) is None:
+        low, high = high, 2 * high
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         found = _share_out(able, counts, order, middle)
@@ -72,7 +74,7 @@ def plan(units: list[Unit], counts: Sequence[int]) -> Plan | None:
             high, best = middle, found
         if high - low < 0.002 * high:
             break
-    return None if best is None else Plan(high, best)
+    return Plan(high, best)
 
 
 def _share_out(

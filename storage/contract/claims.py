@@ -67,7 +67,6 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     load_seconds: dict[str, float] = {}  #: measured, by model
     fleet: tuple[FleetPart, ...] = ()  #: all live workers; empty: it is alone
     more_groups: bool = False  #: there are more open groups than were read
-    fleet_share: float = 1.0  #: its speed over that of all live workers; gives way to `fleet`
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
