@@ -32,6 +32,7 @@ class Mill:
 
     def close(self) -> None:
         """Drop all connections; also when a ``with`` block ends."""
+        self.store.close()
         self.ledger.close()
 
     def __enter__(self) -> Self:

@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--threads", type=int, default=1, help="CPU threads per worker")
         command.add_argument("--job", type=int, help="leave when this job needs no more work")
         command.add_argument("--vram-limit", type=int, help="bytes the device passes for")
+        command.add_argument("--name", help="what this machine is called in the fleet")
         command.add_argument("--sleep", help="hours of rest, like 22:00-06:00")
         command.add_argument("--grace", type=float, default=GRACE_SECONDS)
         command.add_argument("--renderer", choices=RENDERERS, default="diffusers")
@@ -138,7 +139,7 @@ def _passed_on(options: argparse.Namespace) -> list[str]:
     """The options a worker process gets from its supervisor's."""
     names = (
         *("home", "device", "threads", "grace", "renderer", "fake_seconds"),
-        *("job", "vram_limit", "sleep"),
+        *("job", "vram_limit", "name", "sleep"),
     )
     passed = {name.replace("_", "-"): getattr(options, name) for name in names}
     return [

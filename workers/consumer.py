@@ -15,7 +15,6 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
-import msgspec
 import psutil
 import structlog
 from celery import Celery, shared_task
@@ -57,7 +56,7 @@ def consume(settings: WorkerSettings) -> int:
     if connections.broker_url is None:
         raise SettingError(f"{BROKER_URL} is not set")
     vram_class = class_at(settings.device, settings.vram_limit)
-    os.environ[SETTINGS] = msgspec.json.encode(settings).decode()
+    os.environ[SETTINGS] = settings.encode()
     app = make_app(connections.broker_url, imports=("workers.consumer",))
     _watch_supervisor()
     return _run_celery(app, ticket_queue(vram_class).name, settings)
@@ -172,7 +171,7 @@ _child: Child | None = None
 @worker_process_init.connect
 def _be_born(**_said: object) -> None:
     global _child  # noqa: PLW0603 - Celery offers no other place for what a process owns
-    _child = Child(msgspec.json.decode(os.environ[SETTINGS], type=WorkerSettings))
+    _child = Child(WorkerSettings.decode(os.environ[SETTINGS]))
     _child.start()
 
 

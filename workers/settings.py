@@ -28,6 +28,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     renderer: str = "diffusers"
     fake_seconds: float = 0.0  #: time an image takes the fake renderer
     vram_limit: int | None = None  #: bytes; the device passes for one with this much
+    name: str | None = None  #: what this machine is called in the fleet; default: its host name
     sleep: str | None = None  #: "22:00-06:00": claims nothing between these hours
 
     @property
@@ -35,3 +36,12 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         """The worker's place on its host: the name of its files, and of it after a restart."""
         device = self.device.replace(":", "-")
         return f"{device}-{self.slot}"
+
+    def encode(self) -> str:
+        """As JSON, for a process that is born without its parent's memory."""
+        return msgspec.json.encode(self, enc_hook=str).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> WorkerSettings:
+        """The inverse of `encode`."""
+        return msgspec.json.decode(text, type=cls, dec_hook=lambda kind, value: kind(value))

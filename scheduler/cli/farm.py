@@ -45,6 +45,9 @@ from scheduler.cli.rendering import (
 )
 from scheduler.loops.run import Loop
 from scheduler.loops.stalls import reasons
+from scheduler.loops.webhook_post import read_hook_settings
+from scheduler.loops.webhook_rules import parse_target
+from scheduler.loops.webhooks import WebHooks
 from scheduler.service import processes
 from scheduler.service.farm import fleet_has_no_gpu, initialise, plan_worker
 from scheduler.service.health import is_scheduler_well, is_worker_well
@@ -94,8 +97,13 @@ def scheduler_command(home: HomeOption = DEFAULT_HOME) -> None:
             holder=f"{socket.gethostname()}/{os.getpid()}",
             is_alive=processes.is_alive,
         )
+        hooks = WebHooks(opened.ledger, read_hook_settings(os.environ), may_send=lambda: loop.leads)
         err.print(f"scheduler {loop.holder} runs; Ctrl-C ends it")
-        loop.run(stop)
+        hooks.start()
+        try:
+            loop.run(stop)
+        finally:
+            hooks.end()
 
 
 def worker_command(
@@ -113,6 +121,9 @@ def worker_command(
     ] = None,
     vram_class: Annotated[
         str | None, typer.Option("--class", help="VRAM class the device passes for, like gpu8.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the fleet calls this machine. Default: its host name.")
     ] = None,
     sleep: Annotated[
         str | None, typer.Option(help="Hours of rest by this machine's clock, like 22:00-06:00.")
@@ -144,6 +155,7 @@ def worker_command(
             renderer=renderer,
             fake_seconds=fake_seconds,
             vram_limit=int(vram_limit * GIB) if vram_limit else None,
+            name=name,
             sleep=sleep,
         )
     )
@@ -194,8 +206,8 @@ def submit_command(
     """Hand a manifest to the farm; returns at once."""
     check_choice("--dtype", dtype, DTYPES)
     check_choice("--cpu", cpu, ("auto", "never", "only"))
-    if webhook is not None and not webhook.startswith(("http://", "https://")):
-        raise InputError(f"--webhook {webhook}: must begin with https:// or http://")
+    if webhook is not None:
+        parse_target(webhook)
     terms = Terms(
         submitter=submitter or _user(),
         deadline_at=_deadline(deadline),

@@ -38,6 +38,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     renderer: str = "diffusers"
     fake_seconds: float = 0.0
     vram_limit: int | None = None
+    name: str | None = None
     sleep: str | None = None
 
 
@@ -122,6 +123,7 @@ class Supervisors:
             "--renderer": orders.renderer,
             "--fake-seconds": orders.fake_seconds,
             "--vram-limit": orders.vram_limit,
+            "--name": orders.name,
             "--sleep": orders.sleep,
         }
         given = [(name, str(value)) for name, value in options.items() if value is not None]
