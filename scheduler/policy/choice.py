@@ -17,6 +17,9 @@ from storage.contract.claims import Claim, Declined, OpenGroup, WorkerView
 STARVING_SECONDS: Final = 600.0
 """A job of which nothing was claimed for so long goes before a loaded model."""
 
+DEADLINE_MARGIN_SECONDS: Final = 60.0
+"""How much earlier than its deadline a job should end: what is under lease cannot be hurried."""
+
 Pick = tuple[Prospect, OpenGroup]
 
 
@@ -124,10 +127,16 @@ def _fair_key(group: OpenGroup) -> tuple[int, int, int, int]:
 
 
 def _far_behind(rival: OpenGroup, head: OpenGroup) -> bool:
-    """Whether the rival's share is so small that a loaded model is no excuse any more."""
+    """Whether the rival's share is so small that a loaded model is no excuse any more.
+
+    That is below half of what the other would have with this worker. A worker that nobody
+    shares with finishes what it is at; it would only go to and fro.
+    """
     if rival.submitter != head.submitter:
-        return 2 * rival.submitter_leases + 1 < head.submitter_leases
-    return 2 * rival.job_leases + 1 < head.job_leases
+        few, many = rival.submitter_leases, head.submitter_leases
+    else:
+        few, many = rival.job_leases, head.job_leases
+    return many > 0 and 2 * few < many + 1
 
 
 def _starving_job(level: Level, now: float) -> int | None:
@@ -168,6 +177,6 @@ def _most_urgent_job(level: Level, worthwhile: list[Prospect], now: float) -> in
     late = {
         job: deadline - now - needs[job]
         for job, deadline in deadlines.items()
-        if now + needs[job] * len(jobs) > deadline
+        if now + needs[job] * len(jobs) + DEADLINE_MARGIN_SECONDS > deadline
     }
     return min(late, key=lambda job: (late[job], job)) if late else None

@@ -390,7 +390,9 @@ def test_of_one_submitter_the_job_with_least_under_lease_goes_first() -> None:
     assert claimed(groups, make_worker()).group_id == 2
 
 
-@pytest.mark.parametrize(("mine", "theirs", "chosen"), [(4, 1, 2), (2, 1, 1), (2, 0, 2)])
+@pytest.mark.parametrize(
+    ("mine", "theirs", "chosen"), [(4, 1, 2), (2, 1, 2), (1, 1, 1), (1, 0, 2), (0, 0, 1)]
+)
 def test_a_loaded_model_is_no_excuse_for_a_share_that_is_far_behind(
     mine: int, theirs: int, chosen: int
 ) -> None:
