@@ -15,7 +15,6 @@ from typing import Final
 import sqlalchemy as sa
 
 from scheduler import policy
-from scheduler.policy.speeds import allowed_fit
 from storage.contract.capability import Capability
 from storage.contract.claims import (
     Claim,
@@ -189,5 +188,5 @@ def _alike(chosen: OpenGroup, passed: list[tuple[Claim, OpenGroup]]) -> bool:
 
 def _able(group: OpenGroup, parts: tuple[FleetPart, ...]) -> int:
     """How many live workers could do it."""
-    fitting = (part for part in parts if allowed_fit(group.requirements, group.cpu, part))
+    fitting = (part for part in parts if policy.allowed_fit(group.requirements, group.cpu, part))
     return max(1, sum(part.count for part in fitting))

@@ -10,6 +10,7 @@ from scheduler.policy.reasons import explain
 from scheduler.policy.speeds import (
     MAX_LEASE_SECONDS,
     MIN_LEASE_SECONDS,
+    allowed_fit,
     expected_seconds,
     lease_seconds,
     smoothed,
@@ -24,6 +25,7 @@ __all__ = [
     "TARGET_SECONDS",
     "TICKETS_PER_WORKER",
     "TRIAL_SECONDS",
+    "allowed_fit",
     "choose",
     "expected_seconds",
     "explain",
