@@ -84,6 +84,7 @@ def _say(error: RendermillError, code: int) -> int:
 def _supervise(options: argparse.Namespace) -> int:
     from storage.db.schema import ensure_schema
     from storage.opening import open_ledger
+    from workers.notice import SPOT_NOTICE, watch_for_notice
     from workers.stopping import Stop, obey_signals, watch_parent
     from workers.supervise import Event, Supervisor
 
@@ -99,6 +100,8 @@ def _supervise(options: argparse.Namespace) -> int:
             pass  # the parent is gone; its end of our input says so too
 
     try:
+        if notice := os.environ.get(SPOT_NOTICE):
+            watch_for_notice(notice, stop, options.grace)
         connections = read_connections(os.environ, options.home)
         consumes = connections.broker_url is not None and options.job is None
         ledger = open_ledger(connections)

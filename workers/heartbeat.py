@@ -7,6 +7,7 @@ is not renewed, however alive the process is; so a hang ends with the lease.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,13 +16,17 @@ import structlog
 
 from storage.contract.claims import ClaimedTask, Progress
 from storage.contract.errors import Interrupted, LeaseLost, LedgerUnavailable
-from storage.contract.states import JobState
+from storage.contract.states import JobState, WorkerState
 from storage.db import tables, tasks, workers
 from storage.db.engine import Ledger
 from storage.db.tasks import TaskRef
+from workers.rest import ASLEEP, asleep, note_of
 from workers.stopping import Stop
 
 BEAT_SECONDS: Final = 1.0
+"""On one machine: people watch. A server that has thousands of workers is spared."""
+
+FARM_BEAT_SECONDS: Final = 3.0
 
 RENEWALS: Final = 4
 """How often a lease is renewed while it lasts; each beat would be many writes for nothing."""
@@ -32,8 +37,20 @@ log = structlog.get_logger()
 class Heartbeat:
     """Beats until `stop`; the renderer reports through `tell`."""
 
-    def __init__(self, ledger: Ledger, worker_id: int, stop: Stop) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        worker_id: int,
+        stop: Stop,
+        *,
+        seconds: float = BEAT_SECONDS,
+        sleep: str | None = None,
+    ) -> None:
+        """Beat every so many `seconds`; `sleep` are hours of rest, like "22:00-06:00"."""
         self._ledger = ledger
+        self._seconds = seconds
+        self._sleep = sleep
+        self._resting = False
         self._worker_id = worker_id
         self._stop = stop
         self._progress = Progress()
@@ -48,7 +65,8 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Begin to beat, once before this returns: the worker may have to rest."""
+        self.beat()
         self._thread.start()
 
     def end(self) -> None:
@@ -79,6 +97,11 @@ class Heartbeat:
             raise Interrupted(f"stopped within a batch: {self._stop.why}")
 
     @property
+    def resting(self) -> bool:
+        """Whether to claim nothing: drained by an operator, or asleep."""
+        return self._resting
+
+    @property
     def stop_after_batch(self) -> bool:
         """Whether the task should end at the next border of a batch."""
         return self._stop.requested or self._job_stopped or self._lease_lost
@@ -93,14 +116,17 @@ class Heartbeat:
             log.warning("the ledger cannot be reached", action="beat_failed", error=str(error))
 
     def _run(self) -> None:
-        while not self._ended.wait(BEAT_SECONDS):
+        while not self._ended.wait(self._seconds):
             self.beat()
 
     def _beat(self) -> None:
         told, task, waiting = self._told, self._task, self._waiting
         now = self._ledger.now()
         with self._ledger.write() as connection:
-            workers.beat(connection, self._worker_id, self._progress, now=now)
+            state = workers.beat(connection, self._worker_id, self._progress, now=now)
+            if self._sleep is not None:
+                state = self._keep_hours(connection, self._sleep, state, now)
+            self._resting = state == WorkerState.DRAINING
             if task is None:
                 return
             if told != self._heard and now >= self._renew_from:
@@ -110,10 +136,24 @@ class Heartbeat:
                 tasks.renew_waiting(connection, later, expires_at=expires_at)
                 self._heard = told
                 self._renew_from = now + task.lease_seconds / RENEWALS
-            state = connection.execute(
+            job_state = connection.execute(
                 sa.select(tables.jobs.c.state).where(tables.jobs.c.id == task.job_id)
             ).scalar_one()
-        self._job_stopped = state in (JobState.PAUSED, JobState.CANCELLED)
+        self._job_stopped = job_state in (JobState.PAUSED, JobState.CANCELLED)
+
+    def _keep_hours(self, connection: sa.Connection, hours: str, state: str, now: float) -> str:
+        """Go to sleep or wake up when it is time; what an operator drained stays so."""
+        clock = time.localtime()
+        sleeps = asleep(hours, clock.tm_hour * 60 + clock.tm_min)
+        if sleeps and state == WorkerState.LIVE:
+            workers.drain(connection, self._worker_id, now=now, note=note_of(hours))
+            return WorkerState.DRAINING
+        if not sleeps and state == WorkerState.DRAINING:
+            note = workers.find(connection, str(self._worker_id)).note or ""
+            if note.startswith(ASLEEP):
+                workers.wake(connection, self._worker_id, now=now)
+                return WorkerState.LIVE
+        return state
 
 
 def _ref(task: ClaimedTask) -> TaskRef:

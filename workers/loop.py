@@ -36,7 +36,7 @@ def work(
     Nothing more is claimed after `until` (of `time.monotonic`).
     """
     while not stop.requested and time.monotonic() < until:
-        claimed = claimer.claim(tools.renderer.loaded_model)
+        claimed = () if tools.heartbeat.resting else claimer.claim(tools.renderer.loaded_model)
         if not claimed:
             if leave():
                 return

@@ -24,7 +24,7 @@ from workers import predecessor
 from workers.claiming import Claimer
 from workers.engine.ports import Renderer
 from workers.execute import Tools
-from workers.heartbeat import Heartbeat
+from workers.heartbeat import BEAT_SECONDS, FARM_BEAT_SECONDS, Heartbeat
 from workers.loop import work
 from workers.probe import probe
 from workers.settings import WorkerSettings
@@ -90,7 +90,13 @@ def open_workshop(settings: WorkerSettings, stop: Stop) -> Workshop:
         opened.callback(_leave, mill.ledger, worker_id)
         predecessor.leave_note(note, worker_id)
         opened.callback(note.unlink, missing_ok=True)
-        heartbeat = Heartbeat(mill.ledger, worker_id, stop)
+        heartbeat = Heartbeat(
+            mill.ledger,
+            worker_id,
+            stop,
+            seconds=FARM_BEAT_SECONDS if connections.is_farm else BEAT_SECONDS,
+            sleep=settings.sleep,
+        )
         heartbeat.start()
         opened.callback(heartbeat.end)
         heartbeat.tell(Progress(phase="starting"))

@@ -64,6 +64,7 @@ from storage.models.resolve import describe
 from storage.settings import read_connections
 
 _SAID_SECONDS = 0.5
+_TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
 
 
 def init_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
@@ -142,7 +143,7 @@ def worker_command(
             "a worker needs a farm; RENDERMILL_DATABASE_URL is not set",
             hint="on one machine rendermill render starts its own workers",
         )
-    if sleep is not None and not re.fullmatch(r"\d\d:\d\d-\d\d:\d\d", sleep):
+    if sleep is not None and not re.fullmatch(f"{_TIME}-{_TIME}", sleep):
         raise InputError(f"--sleep {sleep}: write it like 22:00-06:00")
     if vram_class is not None:
         check_choice("--class", vram_class, tuple(VRAM_CLASSES))

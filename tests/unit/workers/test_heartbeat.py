@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -135,3 +136,58 @@ def test_the_thread_beats_until_it_is_ended(ledger: Ledger, heartbeat: Heartbeat
     heartbeat.end()
 
     assert not any(thread.name == "heartbeat" for thread in threading.enumerate())
+
+
+def test_a_drained_worker_rests_until_it_is_woken(
+    ledger: Ledger, heartbeat: Heartbeat, worker_id: int
+) -> None:
+    heartbeat.beat()
+    assert not heartbeat.resting
+    with ledger.write() as connection:
+        workers.drain(connection, worker_id, now=1.0, note="drained by an operator")
+    heartbeat.beat()
+    assert heartbeat.resting
+    with ledger.write() as connection:
+        workers.wake(connection, worker_id, now=2.0)
+    heartbeat.beat()
+    assert not heartbeat.resting
+
+
+@pytest.fixture
+def hour(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets the machine's clock."""
+
+    def set_hour(hour: int) -> None:
+        local = time.struct_time((2026, 1, 1, hour, 0, 0, 3, 1, 0))
+        monkeypatch.setattr("workers.heartbeat.time.localtime", lambda: local)
+
+    return set_hour
+
+
+def state_of(ledger: Ledger) -> tuple[str, str | None]:
+    with ledger.read() as connection:
+        (worker,) = workers.present(connection)
+    return worker.state, worker.note
+
+
+def test_a_worker_keeps_its_hours(
+    ledger: Ledger, worker_id: int, stop: Stop, hour: Callable[[int], None]
+) -> None:
+    sleeper = Heartbeat(ledger, worker_id, stop, sleep="22:00-06:00")
+    hour(23)
+    sleeper.beat()
+    assert (sleeper.resting, state_of(ledger)) == (True, ("draining", "asleep until 06:00"))
+    hour(7)
+    sleeper.beat()
+    assert (sleeper.resting, state_of(ledger)) == (False, ("live", None))
+
+
+def test_the_morning_does_not_wake_what_an_operator_drained(
+    ledger: Ledger, worker_id: int, stop: Stop, hour: Callable[[int], None]
+) -> None:
+    sleeper = Heartbeat(ledger, worker_id, stop, sleep="22:00-06:00")
+    with ledger.write() as connection:
+        workers.drain(connection, worker_id, now=1.0, note="drained by an operator")
+    hour(7)
+    sleeper.beat()
+    assert sleeper.resting
