@@ -49,9 +49,8 @@ def choose_from(demand: Sequence[list[Work]], worker: WorkerView, now: float) ->
 def _claim(level: Level, one: Prospect, group: OpenGroup) -> Claim:
     wanted = cut_size(level, one)
     items = min(wanted, _whole_batches(group))
-    assert one.need is not None  # noqa: S101 - only what fits is ever picked
     also = neighbours(level, one, group, room=wanted - items) if wanted > items else ()
-    return Claim(group_id=group.group_id, items=items, mode=one.need.mode, also=also)
+    return Claim(group_id=group.group_id, items=items, mode=one.mode, also=also)
 
 
 def _whole_batches(group: OpenGroup) -> int:

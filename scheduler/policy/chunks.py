@@ -45,12 +45,7 @@ def cut_size(level: Level, one: Prospect) -> int:
 
 def neighbours(level: Level, one: Prospect, group: OpenGroup, *, room: int) -> tuple[int, ...]:
     """Further small groups of the same job and model to cut whole, worth up to `room` items."""
-    assert one.need is not None  # noqa: S101 - only what fits is ever picked
-    alike = [
-        other
-        for other in level.mine
-        if other.model == one.model and other.need and other.need.mode is one.need.mode
-    ]
+    alike = [other for other in level.mine if other.model == one.model and other.mode is one.mode]
     seconds = room * one.own_seconds
     images = MAX_TASK_ITEMS - group.claimable
     found: list[int] = []

@@ -16,7 +16,7 @@ from scheduler.policy.speeds import (
     load_seconds,
     seconds_on,
 )
-from storage.contract.capability import ModeNeed
+from storage.contract.capability import Mode, ModeNeed
 from storage.contract.claims import FleetPart, OpenGroup, WorkerView
 
 
@@ -110,6 +110,13 @@ class Prospect:
                     self.all_measured &= kind.profile_key in part.seconds_per_image
         if fleet.mine is None:
             self.able += self.rate
+
+    @property
+    def mode(self) -> Mode:
+        """How the claiming worker would render it; asked only of what fits."""
+        if self.need is None:
+            raise ValueError(f"{self.model} does not fit this worker")
+        return self.need.mode
 
     @property
     def rate(self) -> float:

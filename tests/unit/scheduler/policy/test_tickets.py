@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -139,3 +141,21 @@ def test_only_classes_that_can_render_something_get_tickets(
             group.requirements.fit(part) and not (group.cpu == "never" and name == "cpu")
             for group in groups
         )
+
+
+def test_ten_thousand_workers_and_a_thousand_groups_are_summed_up(card: Make) -> None:
+    speeds = dict.fromkeys("abcd", 2.0)
+    fleet = fleet_of(
+        *(
+            card(gib, 2000, seconds_per_image=speeds, loaded=dict.fromkeys("abcd", 500))
+            for gib in (6, 8, 12, 24, 48)
+        )
+    )
+    groups = [group_of(100, "abcd"[n % 4], group_id=n, job_id=n // 50) for n in range(1000)]
+    fastest = math.inf
+    for _ in range(5):
+        started = time.process_time()
+        issued = wanted(groups, fleet)
+        fastest = min(fastest, time.process_time() - started)
+    assert sum(issued.values()) == 20_000
+    assert fastest < 0.2  # some milliseconds; twice a second, that is far below one core
