@@ -113,7 +113,7 @@ def cut_whole(
     if not group_ids:
         return []
     found = _lock(connection, group_ids, lease.worker_id, wait=False)
-    untouched = [row for row in found if row.claimable == row.stop_item - row.first_item]
+    untouched = [row for row in found if row.next_item == row.first_item]
     if not untouched:
         return []
     connection.execute(

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from storage.contract.outcomes import Outcome
-from storage.contract.states import Entity, JobState
+from storage.contract.states import Entity, JobState, TaskState
 from storage.db.bulk import insert_rows
 from storage.db.ranges import encode_failures
-from storage.db.tables import groups, image_tags, images, jobs, returned
+from storage.db.tables import groups, image_tags, images, jobs, returned, tasks
 from storage.db.transitions import advance, record
 
 _ITEMS_AT_ONCE: Final = 5000
@@ -51,7 +51,8 @@ def retry_failed(connection: Connection, job_id: int, *, now: float) -> int:
 
     Their rows and tags go, so that each item again ends as exactly one outcome. A finished or
     cancelled job is open again afterwards; one that is open or paused stays as it is. What
-    earlier attempts failed of is forgotten, also where it waits in returned ranges.
+    earlier attempts failed of is forgotten, also where it waits in returned ranges. Items that
+    a task under way has recorded as failed are left: they are its own until it ends.
     """
     _lock_groups(connection, job_id)
     count = 0
@@ -95,7 +96,12 @@ def _failed_items(connection: Connection, job_id: int) -> Sequence[Any]:
     """Some of the failed items, with their groups, in order."""
     found = connection.execute(
         sa.select(images.c.item, images.c.group_id, images.c.tags)
-        .where(images.c.job_id == job_id, images.c.outcome == Outcome.FAILED.value)
+        .join(tasks, tasks.c.id == images.c.task_id)
+        .where(
+            images.c.job_id == job_id,
+            images.c.outcome == Outcome.FAILED.value,
+            tasks.c.state != TaskState.LEASED,
+        )
         .order_by(images.c.item)
         .limit(_ITEMS_AT_ONCE)
     )
@@ -133,9 +139,7 @@ def _take_back(connection: Connection, job_id: int, some: Sequence[Any], now: fl
 def _remove_rows(connection: Connection, job_id: int, some: Sequence[Any]) -> None:
     connection.execute(
         sa.delete(images).where(
-            images.c.job_id == job_id,
-            images.c.outcome == Outcome.FAILED.value,
-            images.c.item.between(some[0].item, some[-1].item),
+            images.c.job_id == job_id, images.c.item.in_([row.item for row in some])
         )
     )
     tags = [

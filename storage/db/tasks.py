@@ -252,6 +252,7 @@ def _end(
             tasks,
             groups.c.batch_size,
             groups.c.first_item.label("origin"),
+            groups.c.stop_item.label("group_stop"),
             workers.c.name.label("worker_name"),
         )
         .join(groups, groups.c.id == tasks.c.group_id)
@@ -261,6 +262,8 @@ def _end(
     undone = _undone(connection, task.job_id, task.first_item, task.stop_item)
     count = sum(stop - first for first, stop in undone)
     failure = _settled(failure, task, undone, count)
+    if failure is None and _rewind(connection, task, undone):
+        return count
     blamed = failure is not None and failure.reason not in BLAMELESS
     put_back(
         connection,
@@ -270,6 +273,26 @@ def _end(
     )
     _move(connection, task.group_id, claimable=count, leased=-count)
     return count
+
+
+def _rewind(connection: Connection, task: sa.Row[Any], undone: list[Range]) -> bool:
+    """Let a group that was claimed whole, and comes back whole, be as if never claimed from.
+
+    So small groups can be cut many at once again.
+    """
+    whole = (task.origin, task.group_stop)
+    if undone != [whole] or decode_failures(task.failures):
+        return False
+    connection.execute(
+        sa.update(groups)
+        .where(groups.c.id == task.group_id)
+        .values(
+            next_item=task.origin,
+            claimable=groups.c.claimable + groups.c.leased,
+            leased=0,
+        )
+    )
+    return True
 
 
 def _settled(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,16 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 from sqlalchemy import event
 
+from storage.contract.capability import Mode
 from storage.contract.claims import ClaimedTask
 from storage.contract.errors import LeaseLost, StaleTransition
 from storage.contract.outcomes import DIVISIBLE, Failure, Outcome, Reason
 from storage.contract.states import Entity, JobState, TaskState
-from storage.db import groups, jobs, tables, tasks
+from storage.db import cutting, groups, jobs, steering, tables, tasks
 from storage.db.engine import Ledger, open_sqlite
 from storage.db.schema import ensure_schema
 from storage.db.tasks import TaskRef
@@ -46,6 +48,7 @@ from storage.testing.factories import (
     make_image_row,
     ref_of,
 )
+from tests.services.postgres import empty
 
 WORKERS = 3
 MOST_HELD = 5
@@ -59,15 +62,31 @@ group_sizes = st.tuples(st.integers(1, 60), st.integers(1, 7))
 
 @cache
 def migrated() -> bytes:
-    """The file of a ledger with workers and nothing else."""
+    """The file of a ledger without rows."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "catalog.db"
         opened = open_sqlite(path)
         ensure_schema(opened)
-        for pid in range(WORKERS):
-            add_worker(opened, pid=pid)
         opened.close()
         return path.read_bytes()
+
+
+@contextmanager
+def in_a_file() -> Iterator[Ledger]:
+    """An empty ledger on SQLite."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "catalog.db"
+        path.write_bytes(migrated())
+        opened = open_sqlite(path)
+        # No power will be cut here.
+        event.listen(opened.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=OFF"))
+        yield opened
+        opened.close()
+
+
+def name_of(worker_id: int) -> str:
+    """What the worker with that id is called."""
+    return f"testhost/cpu#{worker_id - 1}"
 
 
 def held(row: Any) -> set[int]:
@@ -78,22 +97,23 @@ def held(row: Any) -> set[int]:
 class LedgerMachine(RuleBasedStateMachine):
     """Users, workers and the rescue, taking turns at random."""
 
+    opened: Callable[[], AbstractContextManager[Ledger]] = staticmethod(in_a_file)
+
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        path = Path(self.folder.name) / "catalog.db"
-        path.write_bytes(migrated())
-        self.ledger: Ledger = open_sqlite(path)
-        # No power will be cut here.
-        event.listen(
-            self.ledger.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=OFF")
-        )
+        self.closing = ExitStack()
+        self.ledger = self.closing.enter_context(self.opened())
+        for pid in range(WORKERS):
+            add_worker(self.ledger, pid=pid)
         self.clock = FakeClock()
         self.jobs = 0
         self.leases = 0
         self.held: list[ClaimedTask] = []
+        self.holder: dict[int, int] = {}  # task to worker
+        self.started: set[int] = set()
         self.ended: list[ClaimedTask] = []
         self.done: set[tuple[int, int]] = set()
+        self.failed: set[tuple[int, int]] = set()
         #: (job, item) to what its attempts failed of, as this machine remembers it
         self.suffered: dict[tuple[int, int], tuple[Failure, ...]] = {}
 
@@ -130,7 +150,41 @@ class LedgerMachine(RuleBasedStateMachine):
         histories = {self.suffered.get(item, ()) for item in taken}
         assert histories == {task.failures}, "failures stay with the items they happened to"
         self.held.append(task)
+        self.holder[task.task_id] = worker
+        self.started.add(task.task_id)
         return task
+
+    @precondition(lambda self: len(self.held) < MOST_HELD)
+    @rule(worker=st.integers(1, WORKERS), groups_=st.sets(which, min_size=1, max_size=3))
+    def claim_whole(self, worker: int, groups_: set[int]) -> None:
+        """Groups that nobody touched, to be carried out one after the other."""
+        self.leases += 1
+        candidates = self._candidates()
+        chosen = {candidates[one % len(candidates)].group_id for one in groups_ if candidates}
+        lease = cutting.Lease(worker_id=worker, token=self.leases, seconds=60.0)
+        untouched = {
+            row.id
+            for row in self.rows()["groups"]
+            if row.id in chosen and row.next_item == row.first_item
+        }
+        with self.ledger.write() as connection:
+            found = cutting.cut_whole(
+                connection, sorted(chosen), lease, mode=Mode.CPU, now=self.clock()
+            )
+        assert {task.group_id for task in found} == untouched
+        for task in found:
+            assert task.failures == ()
+            self.held.append(task)
+            self.holder[task.task_id] = worker
+
+    @precondition(lambda self: self.held)
+    @rule(task=which)
+    def start(self, task: int) -> None:
+        """The worker comes to a task that waited."""
+        one, now = self._one(task), self.clock()
+        with self.ledger.write() as connection:
+            tasks.start(connection, ref_of(one), expires_at=now + 60, now=now)
+        self.started.add(one.task_id)
 
     def _check_that_nothing_is_due(self, group_id: int) -> None:
         rows = self.rows()
@@ -161,6 +215,7 @@ class LedgerMachine(RuleBasedStateMachine):
         with self.ledger.write() as connection:
             ended = tasks.commit(connection, ref_of(task), rows, expires_at=now + 60, now=now)
         self.done |= {(task.job_id, item) for item in items}
+        self.failed |= {(row.job_id, row.item) for row in rows if row.outcome == Outcome.FAILED}
         assert ended.task == (items == undone)
         if ended.task:
             self._end(task)
@@ -181,8 +236,14 @@ class LedgerMachine(RuleBasedStateMachine):
                 count = tasks.lapse(connection, ref_of(one), now=now, failure=failure)
         assert count == len(undone)
         self._end(one)
-        if way != "return":
-            kept = make_failure(reason=reason, at=now, items=count)
+        if way != "return" and one.task_id in self.started:
+            kept = make_failure(
+                reason=reason,
+                at=now,
+                items=count,
+                worker=name_of(self.holder[one.task_id]),
+                first_item=undone[0],
+            )
             self.suffered |= {(one.job_id, item): (*one.failures, kept) for item in undone}
             parts = [row for row in self.rows()["returned"] if held(row) & set(undone)]
             assert len(parts) > 1 or count == 1 or reason not in DIVISIBLE
@@ -225,6 +286,26 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             with suppress(StaleTransition), self.ledger.write() as connection:
                 advance(connection, Entity.JOB, 1 + one % self.jobs, what, now=self.clock())
+
+    @rule(one=which)
+    def retry(self, one: int) -> None:
+        """The failed items of a job can be claimed again, and nobody remembers of what."""
+        job = 1 + one % self.jobs
+        under_way = {
+            (task.job_id, item)
+            for task in self.held
+            for item in range(task.first_item, task.stop_item)
+        }
+        mine = {item for item in self.failed if item[0] == job} - under_way
+        with self.ledger.write() as connection:
+            assert steering.retry_failed(connection, job, now=self.clock()) == len(mine)
+            if mine:
+                assert jobs.get(connection, job).state in (JobState.OPEN, JobState.PAUSED)
+        self.done -= mine
+        self.failed -= mine
+        for item in [item for item in self.suffered if item[0] == job]:
+            if item not in under_way:
+                del self.suffered[item]
 
     def _one(self, task: int) -> ClaimedTask:
         return self.held[task % len(self.held)]
@@ -297,8 +378,9 @@ class LedgerMachine(RuleBasedStateMachine):
         own = [row for row in rows["images"] if row.task_id == task.id]
         failed = sum(row.outcome == Outcome.FAILED for row in own)
         assert {row.item for row in own} <= held(task)
-        assert (task.done, task.failed) == (len(own) - failed, failed)
-        whole = len(own) == task.stop_item - task.first_item
+        assert task.done == len(own) - failed
+        assert task.failed >= failed  # what was retried since is recorded by another task
+        whole = task.done + task.failed == task.stop_item - task.first_item
         assert (task.state == TaskState.FINISHED) == whole
         is_held = task.id in {one.task_id for one in self.held}
         assert (task.state == TaskState.LEASED) == is_held == (task.ended_at is None)
@@ -315,8 +397,7 @@ class LedgerMachine(RuleBasedStateMachine):
         try:
             self._drain()
         finally:
-            self.ledger.close()
-            self.folder.cleanup()
+            self.closing.close()
 
     def _drain(self) -> None:
         for held_back in list(self.held):
@@ -344,10 +425,25 @@ class LedgerMachine(RuleBasedStateMachine):
             return list(groups.open_groups(connection, limit=99, job_id=None))
 
 
-LedgerMachine.TestCase.settings = settings(
-    max_examples=30,
+CHECKS = settings(
+    max_examples=12,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+LedgerMachine.TestCase.settings = CHECKS
 TestLedger = LedgerMachine.TestCase
+
+
+def test_the_same_on_postgresql(postgres_ledger: Ledger) -> None:
+    @contextmanager
+    def emptied() -> Iterator[Ledger]:
+        empty(postgres_ledger)
+        yield postgres_ledger
+
+    class OnPostgres(LedgerMachine):
+        opened = staticmethod(emptied)
+
+    run_state_machine_as_test(
+        OnPostgres, settings=settings(CHECKS, max_examples=8, stateful_step_count=30)
+    )
