@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from rich.console import Group
 from rich.live import Live
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scheduler.cli.console import duration, err
-from scheduler.service.local import LocalRun, Snapshot
+from scheduler.service.watching import Snapshot
 
 LOOK_SECONDS: Final = 0.25
 """Drawing costs the renderers' time on a small machine; four times a second looks smooth."""
@@ -22,8 +22,15 @@ LINE_SECONDS: Final = 10.0
 """Between two lines where the output is no terminal."""
 
 
-def show(run: LocalRun, *, quiet: bool, interrupted: Callable[[], bool]) -> tuple[Snapshot, float]:
-    """Watch a run until it ends; its last state and how many seconds it took."""
+class Watched(Protocol):
+    """Something that goes on until its snapshots say it does not."""
+
+    def look(self) -> Snapshot:
+        """How it stands now."""
+
+
+def show(run: Watched, *, quiet: bool, interrupted: Callable[[], bool]) -> tuple[Snapshot, float]:
+    """Watch until it ends; its last state and how many seconds it took."""
     started = time.monotonic()
     if err.is_terminal and not quiet:
         with Live(console=err, auto_refresh=False, transient=True) as live:
@@ -33,7 +40,7 @@ def show(run: LocalRun, *, quiet: bool, interrupted: Callable[[], bool]) -> tupl
     return last, time.monotonic() - started
 
 
-def _watch(run: LocalRun, draw: Callable[[Snapshot], None]) -> Snapshot:
+def _watch(run: Watched, draw: Callable[[Snapshot], None]) -> Snapshot:
     while True:
         snapshot = run.look()
         draw(snapshot)

@@ -22,8 +22,10 @@ from scheduler.cli.console import (
     short_model,
     table,
 )
+from scheduler.cli.live import show
 from scheduler.service.home import open_home
 from scheduler.service.options import split_pairs
+from scheduler.service.watching import JobWatch
 from scheduler.settings import DEFAULT_HOME
 from storage.contract.errors import InputError
 from storage.contract.items import SEED_MAX
@@ -80,6 +82,9 @@ def jobs_command(
 
 def job_command(
     job: Annotated[str, typer.Argument(help="The job's name or number.")],
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it live until it ends.")
+    ] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -87,6 +92,10 @@ def job_command(
     with open_home(home) as opened:
         with opened.ledger.read() as connection:
             found = jobs.find(connection, job)
+        if watch:
+            show(JobWatch(opened.ledger, found.id), quiet=as_json, interrupted=lambda: False)
+        with opened.ledger.read() as connection:
+            found = jobs.get(connection, found.id)
             busy = {worker.progress.job for worker in workers.present(connection)}
             its_groups = list(groups.of_job(connection, found.id, limit=SHOWN_GROUPS + 1))
             reasons = images.failure_counts(connection, found.id)

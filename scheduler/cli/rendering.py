@@ -39,10 +39,11 @@ from scheduler.cli.manifest_options import (
 )
 from scheduler.service import control, processes
 from scheduler.service.home import open_home
-from scheduler.service.local import LocalRun, RunOptions, Snapshot
+from scheduler.service.local import LocalRun, RunOptions
 from scheduler.service.options import SubmitOptions, pairs
 from scheduler.service.prepare import prepared
 from scheduler.service.submit import submit
+from scheduler.service.watching import Snapshot
 from scheduler.settings import DEFAULT_HOME, read_limits
 from storage.contract.errors import InputError, RendermillError
 from storage.contract.states import JobState

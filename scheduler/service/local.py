@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections import deque
 from contextlib import suppress
 from typing import Final
 
@@ -15,6 +14,7 @@ from scheduler import estimate
 from scheduler.loops.rescue import rescue
 from scheduler.service import processes
 from scheduler.service.supervisors import DevicePlan, Orders, Supervisors
+from scheduler.service.watching import Rate, Snapshot
 from storage.contract.errors import LedgerUnavailable
 from storage.contract.states import WorkerState
 from storage.db import groups, jobs, workers
@@ -24,7 +24,6 @@ from storage.db.workers import Worker
 from storage.objects.folder import FolderStore
 from storage.opening import Mill
 
-RATE_WINDOW_SECONDS: Final = 30.0
 RESCUE_SECONDS: Final = 2.0
 SWEPT_AFTER_SECONDS: Final = 3600.0
 GROUPS_LOOKED_AT: Final = 1000
@@ -39,18 +38,6 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     grace: float = 30.0
     renderer: str = "diffusers"
     fake_seconds: float = 0.0
-
-
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run stands."""
-
-    job: Job
-    workers: tuple[Worker, ...]
-    images_per_second: float | None
-    seconds_left: float | None
-    waiting: str | None = None  #: why nothing is rendered yet
-    running: bool
-    failure: str | None = None  #: what ended the workers before the job was done
 
 
 def plan(job_groups: list[GroupView], options: RunOptions) -> list[DevicePlan]:
@@ -106,7 +93,7 @@ class LocalRun:
         self._waiting: str | None = None
         self._failure: str | None = None
         self._rescue_at = 0.0
-        self._done: deque[tuple[float, int]] = deque()
+        self._rate = Rate()
 
     def start(self) -> list[DevicePlan]:
         """Free what dead workers left, and start new ones."""
@@ -134,7 +121,7 @@ class LocalRun:
         with self._mill.ledger.read() as connection:
             job = jobs.get(connection, self._job_id)
             present = [worker for worker in workers.present(connection) if self._is_ours(worker)]
-        rate = self._rate(job)
+        rate = self._rate.after(job.done + job.failed)
         return Snapshot(
             job=job,
             workers=tuple(sorted(present, key=lambda worker: worker.name)),
@@ -164,16 +151,3 @@ class LocalRun:
                     self._waiting = f"{told.device}: {told.message}"
                 case "failed":
                     self._failure = told.message
-
-    def _rate(self, job: Job) -> float | None:
-        """Images per second over the last half minute."""
-        now = time.monotonic()
-        ended = job.done + job.failed
-        if not self._done or self._done[-1][1] != ended:
-            self._done.append((now, ended))
-        while len(self._done) > 2 and self._done[1][0] < now - RATE_WINDOW_SECONDS:
-            self._done.popleft()
-        (since, then) = self._done[0]
-        if ended == then or now - since < 1:
-            return None
-        return (ended - then) / (now - since)

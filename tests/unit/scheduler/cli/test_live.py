@@ -12,7 +12,7 @@ from rich.console import Console
 
 from scheduler.cli import live
 from scheduler.cli.live import LINE_SECONDS, LOOK_SECONDS, show
-from scheduler.service.local import Snapshot
+from scheduler.service.watching import Snapshot
 from storage.contract.claims import Progress
 from storage.contract.states import JobState, WorkerState
 from storage.db.jobs import Job
@@ -23,7 +23,8 @@ from storage.testing.factories import FakeClock, make_capability
 def make_snapshot(done: int, **overrides: Any) -> Snapshot:
     job = Job(
         *(1, "shapes", JobState.OPEN, "digest", "token", "a.txt", "{}"),
-        *(0, 100, done, overrides.pop("failed", 0), 0, 1.0, None, "", None, "auto", None),
+        *(0, 100, done, overrides.pop("failed", 0), 0, 1.0, None),
+        *("", None, "auto", None),
     )
     values: dict[str, Any] = {
         "job": job,

@@ -9,9 +9,10 @@ from typing import Any
 import psutil
 import pytest
 
-from scheduler.service import local, processes
-from scheduler.service.local import RATE_WINDOW_SECONDS, LocalRun, RunOptions, plan
+from scheduler.service import local, processes, watching
+from scheduler.service.local import LocalRun, RunOptions, plan
 from scheduler.service.supervisors import DevicePlan
+from scheduler.service.watching import RATE_WINDOW_SECONDS
 from storage.contract.claims import ClaimedTask
 from storage.contract.classes import GIB
 from storage.db import jobs, tasks
@@ -135,7 +136,8 @@ def test_each_card_has_one_worker() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     """The time of the run."""
     made = FakeClock()
-    monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=made))
+    for module in (local, watching):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=made))
     return made
 
 
