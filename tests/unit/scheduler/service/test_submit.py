@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -300,8 +301,10 @@ def test_a_ledger_that_fails_leaves_neither_rows_nor_objects(
     def fill(connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA max_page_count=1")  # not one more than there are
 
-    event.listen(ledger.engine, "connect", fill)
     ledger.engine.dispose()
+    with closing(sqlite3.connect(str(ledger.engine.url.database))) as connection:
+        connection.execute("VACUUM")  # so that no page is free either
+    event.listen(ledger.engine, "connect", fill)
     name = {"name": "mine"} if named else {}
     with pytest.raises(LedgerUnavailable, match="the disk is full"):
         submit_file(overrides={"negative_prompt": "x" * 10_000}, **name)
