@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
+
+import msgspec
 
 from scheduler import policy
 from scheduler.simulate.books import REFERENCE_TFLOPS
@@ -30,6 +33,9 @@ class Worker:
     alive: bool = True
     idle_since: float = 0.0
     busy: float = 0.0  #: seconds it rendered
+    fleet: tuple[FleetPart, ...] = ()  #: as it was when it last looked
+    speeds: dict[str, float] = field(default_factory=dict)  #: of its kind, likewise
+    looked_at: float = -math.inf
 
 
 class Kind:
@@ -75,6 +81,12 @@ class Kind:
                 loaded=self.loaded,
             )
         return self._part
+
+    def snapshot(self) -> FleetPart:
+        """The same, as it is now and stays."""
+        return msgspec.structs.replace(
+            self.part, loaded=dict(self.loaded), seconds_per_image=dict(self.seconds)
+        )
 
     def count_in(self, by: int) -> None:
         """Workers come or go."""
@@ -150,17 +162,21 @@ class Crew:
             strength[worker.kind.spec.kind] += worker.factor * worker.kind.spec.speed
         return strength
 
-    def view(self, worker: Worker) -> WorkerView:
+    def view(self, worker: Worker, now: float) -> WorkerView:
         """What the policy sees of a claiming worker and the fleet."""
         kind = worker.kind
+        if now - worker.looked_at >= self.scenario.fleet_seconds:
+            worker.fleet = tuple(one.snapshot() for one in self.kinds if one.count)
+            worker.speeds = dict(kind.seconds)
+            worker.looked_at = now
         return WorkerView(
             capability=kind.capability,
             loaded_model=worker.loaded,
-            seconds_per_image=kind.seconds,
+            seconds_per_image=worker.speeds,
             tflops=kind.tflops,
             own_seconds_per_image=worker.own,
             load_seconds=self.load_seconds,
-            fleet=tuple(one.part for one in self.kinds if one.count),
+            fleet=worker.fleet,
         )
 
     def by_class(self) -> dict[str, ClassFleet]:

@@ -120,7 +120,7 @@ class Simulation:
         if not worker.alive:
             return
         groups = self._books.open_groups(self._now)
-        view = self._crew.view(worker)
+        view = self._crew.view(worker, self._now)
         started = time.process_time()
         decision = policy.choose(groups, view, EPOCH + self._now)
         self._claim_cpu += time.process_time() - started

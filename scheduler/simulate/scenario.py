@@ -103,6 +103,7 @@ class Scenario(_Part):
     }
     tick_seconds: _Positive = 0.5  #: between two passes of the ticket loop
     claim_seconds: _Seconds = 0.02
+    fleet_seconds: _Seconds = 5.0  #: how old a worker's knowledge of the fleet may be
     faults: Faults = Faults()
     expect: Expect = Expect()
 

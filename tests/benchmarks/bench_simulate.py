@@ -34,7 +34,10 @@ CPU time of one `choose`, both on one core of the machine that made this table. 
 speeds known, times of tasks vary by 5 %. `rough`: the same with a tenth of the workers at 0.3x,
 2 % of the workers dying once, times varying by 10 %, no speed known at the start and first
 guesses that are wrong by 0.5 to 2 between models and by up to 5 between cards. `deadly`: as
-`rough`, but every task kills its worker with a chance of 2 %, which is noticed a minute later.
+`rough`, but every task kills its worker with a chance of 2 %, which is noticed a minute later (a
+task lost near the end of a short job costs that minute). `four jobs`: as `mixed`, each model the
+job of another submitter. `fleet of 10k`: 10,000 workers, 20 jobs with 1,000 groups. `studio`: jobs
+that arrive one after another, CPUs among the workers, which explains how much is used.
 
 | scenario | images | workers | bound | ratio | worst | limit | used | loads | claims | wait | loop | decision |
 | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |"""
