@@ -8,7 +8,6 @@ from storage.contract.states import WorkerState
 from storage.db import workers
 from storage.db.engine import Ledger
 from storage.db.schema import HEAD, ensure_schema
-from storage.objects.folder import FolderStore
 from storage.opening import open_ledger, open_mill, open_store
 from storage.settings import Connections, shown
 
@@ -69,9 +68,10 @@ def fleet_has_no_gpu(ledger: Ledger) -> bool:
 
 def _try_store(connections: Connections) -> str:
     store = open_store(connections)
-    if isinstance(store, FolderStore):
-        where = str(connections.home if connections.storage_url is None else store.locate(""))
-    else:
-        where = shown(connections.storage_url or "")
-    store.check()
+    try:
+        store.check()
+    finally:
+        store.close()
+    url = connections.storage_url
+    where = shown(url) if url is not None else str(connections.home)
     return f"{where}: may be written, read and deleted"
