@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from storage.contract.errors import DeviceLost, LedgerError, ObjectError, RendermillError
+from storage.contract.errors import (
+    DeviceLost,
+    LedgerError,
+    ObjectError,
+    RendermillError,
+    SettingError,
+)
 from storage.settings import read_connections
 from workers.settings import EXIT_SURROUNDINGS, GRACE_SECONDS, RENDERERS, WorkerSettings
 
@@ -48,15 +54,17 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--fake-seconds", type=float, default=0.0)
     for name in ("run", "consume"):
         commands.choices[name].add_argument("--slot", type=int, default=0)
-    commands.choices["supervise"].add_argument(
+    supervise = commands.choices["supervise"]
+    supervise.add_argument(
         "--processes", type=int, default=1, help="worker processes on the device"
     )
+    supervise.add_argument("--vram-class", help="refuse to start if the device has less")
     return parser
 
 
 def _work(options: argparse.Namespace) -> int:
     values = vars(options) | {"job_id": options.job}
-    known = {name: values[name] for name in WorkerSettings.__struct_fields__}
+    known = {name: values[name] for name in WorkerSettings.__struct_fields__ if name in values}
     try:
         return _program(options.command)(WorkerSettings(**known))
     except (LedgerError, ObjectError, DeviceLost) as error:
@@ -76,9 +84,27 @@ def _program(command: str) -> Callable[[WorkerSettings], int]:
 
 
 def _say(error: RendermillError, code: int) -> int:
-    hint = f" ({error.hint})" if error.hint else ""
-    sys.stderr.write(f"{error.message}{hint}\n")
+    sys.stderr.write(f"{_sentence(error)}\n")
     return code
+
+
+def _sentence(error: RendermillError | OSError) -> str:
+    hint = error.hint if isinstance(error, RendermillError) else None
+    return f"{error} ({hint})" if hint else str(error)
+
+
+def _check_class(options: argparse.Namespace) -> None:
+    """A class that was asked for must be the device's: its queue is what wakes the worker."""
+    if options.vram_class is None:
+        return
+    from workers.probe import class_at
+
+    found = class_at(options.device, options.vram_limit)
+    if found != options.vram_class:
+        raise SettingError(
+            f"{options.device} is of class {found}, less than the {options.vram_class} asked for",
+            hint="leave --class away, or name a device that has as much",
+        )
 
 
 def _supervise(options: argparse.Namespace) -> int:
@@ -102,6 +128,7 @@ def _supervise(options: argparse.Namespace) -> int:
     try:
         if notice := os.environ.get(SPOT_NOTICE):
             watch_for_notice(notice, stop, options.grace)
+        _check_class(options)
         connections = read_connections(os.environ, options.home)
         consumes = connections.broker_url is not None and options.job is None
         ledger = open_ledger(connections)
@@ -118,7 +145,7 @@ def _supervise(options: argparse.Namespace) -> int:
         )
         well = supervisor.run()
     except (RendermillError, OSError) as error:
-        tell(Event(event="failed", device=options.device, message=str(error)))
+        tell(Event(event="failed", device=options.device, message=_sentence(error)))
         return EXIT_SURROUNDINGS
     tell(Event(event="ended"))
     return 0 if well else EXIT_SURROUNDINGS

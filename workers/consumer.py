@@ -12,20 +12,26 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+import msgspec
 import psutil
 import structlog
 from celery import Celery, shared_task
-from celery.signals import worker_process_init, worker_shutting_down
+from celery.signals import (
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 
 from storage.broker.app import WORK, make_app
 from storage.broker.queues import ticket_queue
 from storage.contract.errors import (
     DeviceLost,
+    Interrupted,
     LedgerError,
-    LedgerUnavailable,
     ObjectError,
     RendermillError,
     SettingError,
@@ -47,6 +53,12 @@ TICKET_SECONDS: Final = 300.0
 PAUSE_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Between tries while ledger or object store are away."""
 
+UNFIT_SECONDS: Final = 5.0
+"""Before an unfit process ends: its successor would claim, and fail, at once."""
+
+READY_LOOK_SECONDS: Final = 0.1
+BUILT_SECONDS: Final = 10.0
+
 log = structlog.get_logger()
 
 
@@ -56,6 +68,9 @@ def consume(settings: WorkerSettings) -> int:
     if connections.broker_url is None:
         raise SettingError(f"{BROKER_URL} is not set")
     vram_class = class_at(settings.device, settings.vram_limit)
+    # The child must register with the class of this queue, also where less memory is free than
+    # the card has: tickets go by what is registered.
+    settings = msgspec.structs.replace(settings, vram_class=vram_class)
     os.environ[SETTINGS] = settings.encode()
     app = make_app(connections.broker_url, imports=("workers.consumer",))
     _watch_supervisor()
@@ -102,9 +117,19 @@ def _tell_children(how: str = "Warm", **_said: Any) -> None:
 class Child:
     """The worker in Celery's child process; builds itself in the background at birth."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        stop: Stop | None = None,
+        exit_process: Callable[[int], NoReturn] = os._exit,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._settings = settings
-        self._stop = Stop()
+        self._stop = stop or Stop()
+        self._exit = exit_process
+        self._sleep = sleep
+        self._builder: threading.Thread | None = None
         self._ready = threading.Event()
         self._workshop: Workshop | None = None
         self._pauses = 0
@@ -113,56 +138,75 @@ class Child:
         """Begin to build; Celery gives a new process seconds only, torch needs more."""
         obey_signals(self._stop, self._settings.grace)
         watch_parent_process(self._stop, self._settings.grace)
-        threading.Thread(target=self._build, name="build", daemon=True).start()
+        self.build()
+
+    def build(self) -> None:
+        """Begin to build in the background."""
+        self._builder = threading.Thread(target=self._build, name="build", daemon=True)
+        self._builder.start()
 
     def serve(self) -> None:
         """Work as long as there is something to claim, or the ticket's time is up."""
-        while not self._ready.wait(0.1):
-            if self._stop.requested:
-                return
+        until = time.monotonic() + TICKET_SECONDS
+        while not self._ready.wait(READY_LOOK_SECONDS):
+            if self._stop.requested or time.monotonic() >= until:
+                return  # there will be another ticket when there is work and this is ready
         shop = self._workshop
         if shop is None:
             return
-        until = time.monotonic() + TICKET_SECONDS
         try:
             work(shop.tools, shop.claimer, self._stop, leave=lambda: True, until=until)
             self._pauses = 0
         except (StoreFull, DeviceLost) as error:
-            self._end(error)
+            self._end(error.message)
         except (LedgerError, ObjectError) as error:
             log.warning("cannot work", action="surroundings", error=error.message)
             self._pause()
 
     def close(self) -> None:
-        """Sign off."""
-        if self._workshop is not None:
-            self._workshop.close()
-            self._workshop = None
+        """Sign off, also if it is still being built; safe to repeat."""
+        self._stop.drain(0.0, "the process ends")
+        if self._builder is not None and self._builder is not threading.current_thread():
+            self._builder.join(BUILT_SECONDS)
+        shop, self._workshop = self._workshop, None
+        if shop is not None:
+            shop.close()
 
     def _build(self) -> None:
-        while not self._stop.requested:
-            try:
-                self._workshop = open_workshop(self._settings, self._stop)
-                self._ready.set()
-                return
-            except LedgerUnavailable as error:
-                log.warning("waiting for the ledger", action="waiting", error=error.message)
-                self._pause()
-            except RendermillError as error:
-                log.error("cannot start", action="refused", error=error.message, hint=error.hint)
-                self._pauses = len(PAUSE_SECONDS) - 1
-                self._pause()
+        while not self._stop.requested and not self._try_to_build():
+            pass
+
+    def _try_to_build(self) -> bool:
+        """Whether there is a workshop now; what waiting can mend is waited for."""
+        try:
+            self._workshop = open_workshop(self._settings, self._stop)
+        except Interrupted:
+            return False
+        except DeviceLost as error:
+            self._end(error.message)
+        except RendermillError as error:
+            log.warning("waiting", action="waiting", error=error.message, hint=error.hint)
+            self._pause()
+            return False
+        except Exception as error:
+            log.exception("cannot start", action="refused")
+            self._end(f"{type(error).__name__}: {error}")
+        self._pauses = 0
+        self._ready.set()
+        return True
 
     def _pause(self) -> None:
         self._stop.wait(PAUSE_SECONDS[min(self._pauses, len(PAUSE_SECONDS) - 1)])
         self._pauses += 1
 
-    def _end(self, error: RendermillError) -> None:
+    def _end(self, why: str) -> NoReturn:
         """End this process: a fresh one may do better, and the ticket goes to somebody else."""
-        log.error("this process ends", action="unfit", error=error.message)
+        log.error("this process ends", action="unfit", error=why)
+        stopped = self._stop.requested
         self.close()
-        self._stop.wait(PAUSE_SECONDS[1])
-        os._exit(EXIT_SURROUNDINGS)
+        if not stopped:
+            self._sleep(UNFIT_SECONDS)
+        self._exit(EXIT_SURROUNDINGS)
 
 
 _child: Child | None = None
@@ -173,6 +217,13 @@ def _be_born(**_said: object) -> None:
     global _child  # noqa: PLW0603 - Celery offers no other place for what a process owns
     _child = Child(WorkerSettings.decode(os.environ[SETTINGS]))
     _child.start()
+
+
+@worker_process_shutdown.connect
+def _sign_off(**_said: object) -> None:
+    """Leave the fleet; whoever is killed is signed off by its successor, or by the rescue."""
+    if _child is not None:
+        _child.close()
 
 
 @shared_task(name=WORK, ignore_result=True)
