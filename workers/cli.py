@@ -147,7 +147,7 @@ def _supervise(options: argparse.Namespace) -> int:
     except (RendermillError, OSError) as error:
         tell(Event(event="failed", device=options.device, message=_sentence(error)))
         return EXIT_SURROUNDINGS
-    tell(Event(event="ended"))
+    tell(Event(event="ended", device=options.device))
     return 0 if well else EXIT_SURROUNDINGS
 
 
