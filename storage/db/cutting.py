@@ -22,6 +22,7 @@ from storage.contract.states import Entity, JobState, TaskState, WorkerState
 from storage.db import set_aside
 from storage.db.bulk import insert_rows
 from storage.db.ranges import Returned, encode_failures, next_range, take_returned
+from storage.db.rows import among
 from storage.db.tables import events, groups, jobs, tasks, workers
 from storage.db.transitions import record
 
@@ -118,7 +119,7 @@ def cut_whole(
         return []
     connection.execute(
         sa.update(groups)
-        .where(groups.c.id.in_([row.id for row in untouched]))
+        .where(among(connection, groups.c.id, [row.id for row in untouched]))
         .values(
             next_item=groups.c.stop_item,
             leased=groups.c.claimable,
@@ -149,7 +150,7 @@ def _lock(
         .join(jobs, jobs.c.id == groups.c.job_id)
         .join(workers, workers.c.id == worker_id)
         .where(
-            groups.c.id.in_(group_ids) if len(group_ids) > 1 else groups.c.id == group_ids[0],
+            among(connection, groups.c.id, group_ids),
             groups.c.claimable > 0,
             jobs.c.state == JobState.OPEN,
             workers.c.state != WorkerState.DRAINING,
@@ -197,28 +198,23 @@ def _insert_tasks(
     connection: Connection, rows: Sequence[sa.Row[Any]], lease: Lease, now: float
 ) -> list[int]:
     """A leased task for each of these groups, and its event; the tasks' ids in their order."""
-    values = [
-        (
-            row.job_id,
-            row.id,
-            lease.worker_id,
-            row.first_item,
-            row.stop_item,
-            TaskState.LEASED.value,
-            lease.token,
-            now + lease.seconds,
-            _NO_FAILURES,
-            now,
-        )
-        for row in rows
-    ]
-    insert_rows(connection, tasks, _TASK_COLUMNS, values)
+    values = {
+        "job_id": groups.c.job_id,
+        "group_id": groups.c.id,
+        "worker_id": sa.literal(lease.worker_id),
+        "first_item": groups.c.first_item,
+        "stop_item": groups.c.stop_item,
+        "state": sa.literal(TaskState.LEASED.value),
+        "lease": sa.literal(lease.token, sa.BigInteger),
+        "lease_expires_at": sa.literal(now + lease.seconds, sa.Double),
+        "failures": sa.literal(_NO_FAILURES),
+        "claimed_at": sa.literal(now, sa.Double),
+    }
+    chosen = sa.select(*values.values()).where(
+        among(connection, groups.c.id, [row.id for row in rows])
+    )
     made = connection.execute(
-        sa.select(tasks.c.group_id, tasks.c.id).where(
-            tasks.c.worker_id == lease.worker_id,
-            tasks.c.lease == lease.token,
-            tasks.c.group_id.in_([row.id for row in rows]),
-        )
+        sa.insert(tasks).from_select(list(values), chosen).returning(tasks.c.group_id, tasks.c.id)
     )
     by_group = {row.group_id: row.id for row in made}
     ids = [by_group[row.id] for row in rows]
@@ -232,20 +228,6 @@ def _insert_tasks(
         ],
     )
     return ids
-
-
-_TASK_COLUMNS = (
-    "job_id",
-    "group_id",
-    "worker_id",
-    "first_item",
-    "stop_item",
-    "state",
-    "lease",
-    "lease_expires_at",
-    "failures",
-    "claimed_at",
-)
 
 
 def _claimed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,3 +21,12 @@ def upsert(connection: Connection, table: sa.Table) -> postgresql.Insert | sqlit
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
+
+
+def among(
+    connection: Connection, column: sa.ColumnElement[int], ids: Sequence[int]
+) -> sa.ColumnElement[bool]:
+    """Whether a column is one of many numbers: on PostgreSQL as one array, not as many values."""
+    if connection.dialect.name == "postgresql":
+        return column == sa.any_(sa.literal(list(ids), postgresql.ARRAY(sa.BigInteger)))
+    return column.in_(ids)

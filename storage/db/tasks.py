@@ -19,6 +19,7 @@ from storage.contract.states import Entity, JobState, TaskState
 from storage.db import images as image_rows
 from storage.db import set_aside
 from storage.db.ranges import Range, Returned, decode_failures, halves, put_back
+from storage.db.rows import among
 from storage.db.tables import groups, images, jobs, tasks, workers
 from storage.db.transitions import advance
 
@@ -69,7 +70,7 @@ def renew_waiting(connection: Connection, waiting: Sequence[TaskRef], *, expires
         connection.execute(
             sa.update(tasks)
             .where(
-                tasks.c.id.in_([ref.task_id for ref in waiting]),
+                among(connection, tasks.c.id, [ref.task_id for ref in waiting]),
                 tasks.c.lease == waiting[0].lease,
                 tasks.c.state == TaskState.LEASED,
             )

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,13 @@ def main() -> None:
     options = parser.parse_args()
     print("| what | database | result |\n| --- | --- | --- |")
     for name, opened in _databases(options.postgres):
-        for measure in (
-            lambda new: bulk(new, name),
-            lambda new: submit(new, name, options.submit),
-            lambda new: claims(new, name, "1,000 groups, 10 million items", 1_000, 10_000, options.claims),
-            lambda new: claims(new, name, "100,000 groups of one item", 100_000, 1, options.claims),
-        ):
+        measures: tuple[Callable[[Ledger], None], ...] = (
+            partial(bulk, name=name),
+            partial(submit, name=name, items=options.submit),
+            partial(claims, name=name, groups=1_000, items=10_000, count=options.claims),
+            partial(claims, name=name, groups=100_000, items=1, count=options.claims),
+        )
+        for measure in measures:
             with opened() as ledger:
                 ensure_schema(ledger)
                 measure(ledger)
@@ -65,7 +67,7 @@ def row(what: str, database: str, result: str) -> None:
     print(f"| {what} | {database} | {result} |", flush=True)
 
 
-def bulk(ledger: Ledger, name: str) -> None:
+def bulk(ledger: Ledger, *, name: str) -> None:
     """Recording images in bulk, against the bare driver into the same table, taking turns."""
     add_worker(ledger)
     add_groups(ledger, (2 * ROWS_PER_COMMIT * COMMITS, 1))
@@ -76,13 +78,15 @@ def bulk(ledger: Ledger, name: str) -> None:
     for turn in range(COMMITS):
         first = 2 * turn * ROWS_PER_COMMIT
         rows = _rows(task, first)
-        ours.append(_timed(lambda rows=rows: _insert(ledger, rows)))  # type: ignore[misc]
+        ours.append(_timed(partial(_insert, ledger, rows)))
         plain = [msgspec.structs.astuple(one) for one in _rows(task, first + ROWS_PER_COMMIT)]
-        bare.append(_timed(lambda plain=plain: _bare(ledger, plain)))  # type: ignore[misc]
+        bare.append(_timed(partial(_bare, ledger, plain)))
     mine, theirs = (ROWS_PER_COMMIT * COMMITS / sum(times) for times in (ours, bare))
     what = "COPY" if name == "PostgreSQL" else "executemany"
     row("images recorded in bulk", name, f"{mine:,.0f} rows/s")
-    row(f"bare {what} into the same table", name, f"{theirs:,.0f} rows/s; ratio {mine / theirs:.2f}")
+    row(
+        f"bare {what} into the same table", name, f"{theirs:,.0f} rows/s; ratio {mine / theirs:.2f}"
+    )
 
 
 def _rows(task: ClaimedTask, first: int) -> list[ImageRow]:
@@ -111,9 +115,10 @@ def _bare(ledger: Ledger, rows: list[tuple[Any, ...]]) -> None:
     with ledger.write() as connection:
         driver: Any = connection.connection.driver_connection
         if ledger.engine.dialect.name == "postgresql":
-            with driver.cursor() as cursor, cursor.copy(
-                f"COPY images ({columns}) FROM STDIN"
-            ) as copy:
+            with (
+                driver.cursor() as cursor,
+                cursor.copy(f"COPY images ({columns}) FROM STDIN") as copy,
+            ):
                 for one in rows:
                     copy.write_row(one)
         else:
@@ -121,7 +126,7 @@ def _bare(ledger: Ledger, rows: list[tuple[Any, ...]]) -> None:
             driver.executemany(f"INSERT INTO images ({columns}) VALUES ({marks})", rows)
 
 
-def submit(ledger: Ledger, name: str, items: int) -> None:
+def submit(ledger: Ledger, *, name: str, items: int) -> None:
     """Writing a job: few rows, however many items; and one with a group for each item."""
     shards = [
         jobs.NewShard(first_item=first, item_count=5_000, object_key=f"jobs/t/{first}")
@@ -129,7 +134,9 @@ def submit(ledger: Ledger, name: str, items: int) -> None:
     ]
     whole = [_group(0, items)]
     seconds = _timed(lambda: _create(ledger, "large", items, whole, shards))
-    row(f"submit {items:,} items in one group (the ledger's part)", name, f"{seconds * 1e3:,.0f} ms")
+    row(
+        f"submit {items:,} items in one group (the ledger's part)", name, f"{seconds * 1e3:,.0f} ms"
+    )
     many = [_group(first, first + 1) for first in range(100_000)]
     seconds = _timed(lambda: _create(ledger, "many", len(many), many, []))
     row("submit 100,000 groups of one item", name, f"{seconds:.1f} s")
@@ -158,10 +165,9 @@ def _create(
         jobs.create(connection, new, groups, shards, now=1.0)
 
 
-def claims(
-    ledger: Ledger, name: str, what: str, groups: int, items: int, count: int
-) -> None:
+def claims(ledger: Ledger, *, name: str, groups: int, items: int, count: int) -> None:
     """Claims of one worker, one second an image, in a fleet of sixteen."""
+    what = f"{groups:,} open groups, {groups * items:,} items"
     workers = [add_worker(ledger, pid=pid) for pid in range(16)]
     add_groups(ledger, *[(items, 1)] * groups)
     spec = make_spec(denoise=1)
@@ -183,17 +189,19 @@ def claims(
     claimer.note_speed(first[0], 1.0)
     times: list[float] = []
     sizes: list[int] = []
+    cpu = time.process_time()
     for _ in range(count):
         started = time.perf_counter()
         claimed = claimer.claim("starter")
         times.append(time.perf_counter() - started)
         sizes.append(sum(task.items for task in claimed))
+    cpu = (time.process_time() - cpu) / count
     median, late = statistics.median(times), statistics.quantiles(times, n=20)[-1]
     row(
         f"claim, {what}",
         name,
         f"median {median * 1e3:.1f} ms, 95 % {late * 1e3:.1f} ms,"
-        f" {statistics.median(sizes):.0f} items a claim",
+        f" {cpu * 1e3:.1f} ms of the worker's CPU, {statistics.median(sizes):.0f} items a claim",
     )
     _finish_one(ledger, claimer, name, what)
 
