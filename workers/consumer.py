@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -23,6 +24,7 @@ from celery import Celery, shared_task
 from celery.signals import (
     worker_process_init,
     worker_process_shutdown,
+    worker_ready,
     worker_shutting_down,
 )
 
@@ -112,6 +114,28 @@ def _tell_children(how: str = "Warm", **_said: Any) -> None:
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
             child.send_signal(signal.SIGTERM if how.lower() == "warm" else signal.SIGQUIT)
+
+
+class _Quit:
+    """Celery's handler of SIGQUIT, after the children are told.
+
+    By itself Celery waits for their tasks first, and says a word only when that was in vain.
+    """
+
+    def __init__(self, celerys: Any) -> None:
+        self._celerys = celerys
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        _tell_children("Cold")
+        if callable(self._celerys):
+            self._celerys(number, frame)
+
+
+@worker_ready.connect
+def _hear_quit(**_said: object) -> None:
+    handler = signal.getsignal(signal.SIGQUIT)
+    if not isinstance(handler, _Quit):  # the broker may be connected to again and again
+        signal.signal(signal.SIGQUIT, _Quit(handler))
 
 
 class Child:

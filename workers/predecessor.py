@@ -8,6 +8,7 @@ of the whole fleet waiting until they lapse.
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class Process(msgspec.Struct, frozen=True):
 class Note(msgspec.Struct, frozen=True):
     """Who works at a place: kept in a file while the process lives."""
 
-    worker_id: int
+    host: str
     process: Process
     parent: Process
 
@@ -42,12 +43,19 @@ def this_process() -> Process:
     return _process(os.getpid())
 
 
-def leave_note(file: Path, worker_id: int) -> None:
+def leave_note(file: Path) -> None:
     """Say that this process is the worker at this place."""
-    note = Note(worker_id, this_process(), _process(os.getppid()))
+    note = Note(socket.gethostname(), this_process(), _process(os.getppid()))
     partial = file.with_suffix(".partial")
     partial.write_bytes(msgspec.json.encode(note))
     partial.replace(file)
+
+
+def take_note_away(file: Path) -> None:
+    """This process signed off; the note of one that took its place already stays."""
+    with suppress(OSError, msgspec.DecodeError):
+        if _same(_read(file).process, this_process()):
+            file.unlink()
 
 
 def bury(file: Path, ledger: Ledger) -> bool:
@@ -57,34 +65,55 @@ def bury(file: Path, ledger: Ledger) -> bool:
     otherwise all may have ended together (a power cut, a restart), which is nobody's fault.
     """
     with suppress(OSError, msgspec.DecodeError):
-        note = msgspec.json.decode(file.read_bytes(), type=Note)
+        note = _read(file)
         if _lives(note.process):
             return False
-        crashed = note.parent == _process(os.getppid())
-        _end(ledger, note.worker_id, Reason.CRASHED if crashed else Reason.LAPSED)
+        crashed = _same(note.parent, _process(os.getppid()))
+        _end(ledger, note, Reason.CRASHED if crashed else Reason.LAPSED)
         file.unlink()
         return True
     return False
 
 
-def _end(ledger: Ledger, worker_id: int, reason: Reason) -> None:
+def _read(file: Path) -> Note:
+    return msgspec.json.decode(file.read_bytes(), type=Note)
+
+
+def _end(ledger: Ledger, note: Note, reason: Reason) -> None:
+    """End what that process held. Another ledger than it worked for knows nothing of it."""
     now = ledger.now()
     detail = "its process died" if reason is Reason.CRASHED else "its process is gone"
-    failure = Failure(reason=reason, detail=detail, worker_id=worker_id, at=now)
     with ledger.write() as connection:
-        with suppress(StaleTransition):
-            workers.leave(connection, worker_id, now=now, detail=detail)
-        tasks.end_all(connection, worker_id, now=now, failure=failure)
+        worker = workers.find_process(
+            connection,
+            host=note.host,
+            pid=note.process.pid,
+            process_started_at=note.process.born,
+        )
+        if worker is None:
+            return
+        with suppress(StaleTransition):  # the rescue was faster
+            workers.leave(connection, worker.id, now=now, detail=detail)
+        failure = Failure(reason=reason, detail=detail, worker_id=worker.id, at=now)
+        tasks.end_all(connection, worker.id, now=now, failure=failure)
 
 
 def _process(pid: int) -> Process:
-    return Process(pid, psutil.Process(pid).create_time())
+    """The process of that number; the first one of a container has no parent to be seen."""
+    try:
+        return Process(pid, psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return Process(pid, 0.0)
+
+
+def _same(one: Process, other: Process) -> bool:
+    return one.pid == other.pid and abs(one.born - other.born) < _SAME_BIRTH_SECONDS
 
 
 def _lives(process: Process) -> bool:
     try:
         found = psutil.Process(process.pid)
-        same = abs(found.create_time() - process.born) < _SAME_BIRTH_SECONDS
-        return same and found.status() != psutil.STATUS_ZOMBIE
+        born = Process(found.pid, found.create_time())
+        return _same(born, process) and found.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

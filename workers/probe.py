@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import socket
@@ -22,7 +23,8 @@ def class_at(device: str, vram_limit: int | None) -> str:
     """The VRAM class of a device, told without loading torch."""
     if device == "cpu":
         return class_of(vram_limit or 0)
-    return class_of(min(_total_vram(device), vram_limit or _total_vram(device)))
+    total = _total_vram(device)
+    return class_of(min(total, vram_limit or total))
 
 
 def probe(device: str, *, threads: int, home: Path, vram_limit: int | None = None) -> Capability:
@@ -53,14 +55,17 @@ def _total_vram(device: str) -> int:
     """Bytes of memory of a card, asked of the driver's own tool."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        raise DeviceLost(f"{device}: there is no nvidia-smi, and so no driver")
+        raise DeviceLost(
+            f"{device}: there is no nvidia-smi, and so no driver",
+            hint="install the driver, or use --device cpu",
+        )
     try:
         told = subprocess.run(  # noqa: S603 - the driver's own tool
             [
                 tool,
                 "--query-gpu=memory.total",
                 "--format=csv,noheader,nounits",
-                f"--id={device.partition(':')[2] or 0}",
+                f"--id={_driver_id(device)}",
             ],
             capture_output=True,
             text=True,
@@ -69,7 +74,25 @@ def _total_vram(device: str) -> int:
         )
         return int(told.stdout.split()[0]) * _MIB
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        raise DeviceLost(f"{device} does not answer") from error
+        raise DeviceLost(
+            f"{device} does not answer",
+            hint="see what nvidia-smi says; there may be fewer cards, or one that fell out",
+        ) from error
+
+
+def _driver_id(device: str) -> str:
+    """What the driver calls the device; CUDA counts only those it is let see."""
+    number = int(device.partition(":")[2] or 0)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return str(number)
+    names = [name.strip() for name in visible.split(",")]
+    if number >= len(names) or names[number] in ("", "-1"):
+        raise DeviceLost(
+            f"{device} is hidden by CUDA_VISIBLE_DEVICES={visible}",
+            hint="name a device among those that are visible, counted from 0",
+        )
+    return names[number]
 
 
 def _with_cuda(capability: Capability) -> Capability:

@@ -28,6 +28,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     renderer: str = "diffusers"
     fake_seconds: float = 0.0  #: time an image takes the fake renderer
     vram_limit: int | None = None  #: bytes; the device passes for one with this much
+    vram_class: str | None = None  #: of its queue; None: it takes no tickets
     name: str | None = None  #: what this machine is called in the fleet; default: its host name
     sleep: str | None = None  #: "22:00-06:00": claims nothing between these hours
 

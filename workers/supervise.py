@@ -166,7 +166,9 @@ class Supervisor:
                 self._bury(child)
                 return False
             worked = self._bury(child)
-            self._say("died", child, f"{_how(code)}; see {child.log}")
+            words = _last_words(child.log) if code > 0 else ""
+            said = f"{_how(code)}: {words}" if words else _how(code)
+            self._say("died", child, f"{said}; see {child.log}")
             if not self._start_again(child, worked=worked):
                 return False
         return True
@@ -228,18 +230,28 @@ class Supervisor:
 
     def _end_children(self) -> None:
         """Ask all to drain, give them the grace, then kill what is left."""
-        quick = self.stop.overdue
-        for child in self.children:
-            child.process.send_signal(signal.SIGQUIT if quick else signal.SIGTERM)
-        deadline = time.monotonic() + (0 if quick else self.grace) + KILL_MARGIN_SECONDS
+        self._signal(signal.SIGQUIT if self.stop.overdue else signal.SIGTERM)
+        hurried = self.stop.overdue
+        until = time.monotonic() + (0.0 if hurried else self.grace)
+        deadline = until + KILL_MARGIN_SECONDS
+        while self._any_runs() and time.monotonic() < deadline:
+            if not hurried and self.stop.overdue and time.monotonic() < until - 1.0:
+                hurried, deadline = True, time.monotonic() + KILL_MARGIN_SECONDS
+                self._signal(signal.SIGQUIT)  # asked again, and not to wait for the grace
+            time.sleep(LOOK_SECONDS)
         for child in list(self.children):
-            try:
-                child.process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            if child.process.poll() is None:
                 child.process.kill()
                 child.process.wait()
                 self._bury(child)
             self._forget(child)
+
+    def _any_runs(self) -> bool:
+        return any(child.process.poll() is None for child in self.children)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for child in self.children:
+            child.process.send_signal(number)
 
     def _forget(self, child: Child) -> None:
         self.children.remove(child)
@@ -282,7 +294,8 @@ def _holder(file: IO[str]) -> str:
 def _how(code: int) -> str:
     """How a process ended, in words."""
     if code < 0:
-        return f"its process was ended by {signal.Signals(-code).name}"
+        known = {one.value: one.name for one in signal.Signals}
+        return f"its process was ended by {known.get(-code, f'signal {-code}')}"
     return f"its process ended with exit code {code}"
 
 

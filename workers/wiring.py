@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -87,9 +88,8 @@ def open_workshop(settings: WorkerSettings, stop: Stop) -> Workshop:
         note.parent.mkdir(parents=True, exist_ok=True)
         predecessor.bury(note, mill.ledger)
         worker_id = _register(mill.ledger, capability, settings)
-        opened.callback(_leave, mill.ledger, worker_id)
-        predecessor.leave_note(note, worker_id)
-        opened.callback(note.unlink, missing_ok=True)
+        opened.callback(_leave, mill.ledger, worker_id, note)
+        predecessor.leave_note(note)
         heartbeat = Heartbeat(
             mill.ledger,
             worker_id,
@@ -132,6 +132,7 @@ def _capability(settings: WorkerSettings) -> Capability:
         home=settings.home,
         vram_limit=settings.vram_limit,
     )
+    capability = msgspec.structs.replace(capability, queue_class=settings.vram_class)
     if settings.renderer == "fake":  # its speed must not pass for the device's
         capability = msgspec.structs.replace(
             capability, kind=f"fake/{settings.fake_seconds:g}", name="fake renderer"
@@ -166,8 +167,11 @@ def _register(ledger: Ledger, capability: Capability, settings: WorkerSettings) 
         )
 
 
-def _leave(ledger: Ledger, worker_id: int) -> None:
-    """Sign off, handing back what may still be held; the lease's end does it otherwise."""
+def _leave(ledger: Ledger, worker_id: int, note: Path) -> None:
+    """Sign off, handing back what may still be held.
+
+    Where the ledger is away the note stays, and the process that takes this one's place does it.
+    """
     try:
         with ledger.write() as connection:
             now = ledger.now()
@@ -176,3 +180,5 @@ def _leave(ledger: Ledger, worker_id: int) -> None:
             tasks.end_all(connection, worker_id, now=now)
     except LedgerError as error:
         log.warning("cannot sign off", action="leave_failed", error=error.message)
+    else:
+        predecessor.take_note_away(note)

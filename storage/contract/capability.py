@@ -49,11 +49,12 @@ class Capability(msgspec.Struct, frozen=True, kw_only=True):
     dtypes: tuple[str, ...] = ("float32",)  #: usable, best first
     threads: int = 1  #: CPU threads it computes with
     host: str = ""
+    queue_class: str | None = None  #: the class whose tickets wake it, if it takes tickets
 
     @property
     def vram_class(self) -> str:
-        """The label of its queue."""
-        return class_of(self.vram_bytes)
+        """The label of its queue. A card that others use too has less free than its label."""
+        return self.queue_class or class_of(self.vram_bytes)
 
 
 class ModeNeed(msgspec.Struct, frozen=True, kw_only=True):
