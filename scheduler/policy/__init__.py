@@ -4,8 +4,9 @@ Pure: plain values in, a plain value out; time comes as an argument. `choose` is
 the claim's transaction by every worker, and by the simulator.
 """
 
-from scheduler.policy.choice import STARVING_SECONDS, choose
+from scheduler.policy.choice import choose
 from scheduler.policy.chunks import MAX_TASK_ITEMS, TARGET_SECONDS, TRIAL_SECONDS
+from scheduler.policy.level import STARVING_SECONDS
 from scheduler.policy.reasons import explain
 from scheduler.policy.speeds import (
     MAX_LEASE_SECONDS,

@@ -10,12 +10,9 @@ from typing import Final
 
 from scheduler.policy.chunks import cut_size, neighbours
 from scheduler.policy.demand import Fleet, Prospect, Work, levels
-from scheduler.policy.level import LEAVE_MARGIN, PAYS, Level, last_touched
+from scheduler.policy.level import LEAVE_MARGIN, PAYS, STARVING_SECONDS, Level, last_touched
 from scheduler.policy.reasons import reason_against
 from storage.contract.claims import Claim, Declined, OpenGroup, WorkerView
-
-STARVING_SECONDS: Final = 600.0
-"""A job of which nothing was claimed for so long goes before a loaded model."""
 
 DEADLINE_MARGIN_SECONDS: Final = 60.0
 """How much earlier than its deadline a job should end: what is under lease cannot be hurried."""

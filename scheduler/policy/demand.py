@@ -72,6 +72,7 @@ class Prospect:
         "all_measured",
         "batch_seconds",
         "best_other",
+        "faster",
         "load",
         "loaded",
         "measured",
@@ -97,6 +98,7 @@ class Prospect:
         self.seconds = part_seconds(kind, fleet.parts)
         self.serving = 0.0  #: images a second of the other workers that have the model
         self.best_other = math.inf  #: seconds per image of the fastest of those
+        self.faster = 0.0  #: images a second of those that are faster than this one
         self.able = 0.0  #: images a second of all that can do it, the claiming one included
         self.reach = 0  #: how many can do it
         self.all_measured = True  #: on each kind that can do it and has the model
@@ -107,6 +109,8 @@ class Prospect:
                 if loaded.get(self.model, 0) > 0:
                     self.serving += loaded[self.model] / seconds
                     self.best_other = min(self.best_other, seconds)
+                    if seconds < self.own_seconds:
+                        self.faster += loaded[self.model] / seconds
                     self.all_measured &= kind.profile_key in part.seconds_per_image
         if fleet.mine is None:
             self.able += self.rate

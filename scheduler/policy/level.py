@@ -16,7 +16,10 @@ LEAVE_MARGIN: Final = 1.03
 """A worker leaves its model only for one that would end later by this factor even with it."""
 
 PATIENCE_SECONDS: Final = 30.0
-"""How long the end of a group is kept for a GPU that does not have its model yet."""
+"""How long the rest of a group is kept for others that would end it sooner."""
+
+STARVING_SECONDS: Final = 600.0
+"""A job of which nothing was claimed for so long goes before a loaded model."""
 
 
 class Level:
@@ -49,13 +52,23 @@ class Level:
         drain = self.drains[one.model]
         if drain == math.inf:
             return not self._better_on_gpu(one, now)
-        if now - _touched(one) > drain + PATIENCE_SECONDS:
-            return True  # the others should have taken it by now
+        if _passed_over(one, now, drain):
+            return True
         if one.loaded:
-            ends = drain + one.best_other * one.work.kind.batch_size
-            return one.batch_seconds <= ends and not self._better_on_gpu(one, now)
+            return one.batch_seconds <= self._ends_faster(one) and not self._better_on_gpu(one, now)
         joined = self.drain_joined(one)
         return joined - one.load >= max(one.batch_seconds, PAYS * one.load)
+
+    def _ends_faster(self, one: Prospect) -> float:
+        """Seconds until those that are faster would have ended a batch that is left to them.
+
+        The slower ones do not count: they leave the end to others, as this one may.
+        """
+        if one.faster == 0:
+            return math.inf
+        theirs = one.work.leased * one.faster / one.serving
+        last = one.best_other * one.work.kind.batch_size
+        return (one.work.claimable + theirs) / one.faster + last
 
     def drain_joined(self, one: Prospect) -> float:
         """Seconds until the model's work is through if this worker loads it and helps."""
@@ -119,6 +132,17 @@ class Level:
         if one.batch_seconds <= one.load + one.work.undone * best:
             return False
         return now - _touched(one) < PATIENCE_SECONDS
+
+
+def _passed_over(one: Prospect, now: float, drain: float) -> bool:
+    """Whether the others should have taken the rest by now, and did not.
+
+    A group that was never claimed tells little: it may only be the last in a long row.
+    """
+    claimed = [at for group in one.work.groups if (at := group.last_claimed_at) is not None]
+    if claimed:
+        return now - max(claimed) > drain + PATIENCE_SECONDS
+    return now - _touched(one) > drain + STARVING_SECONDS
 
 
 def _touched(one: Prospect) -> float:
