@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,22 @@ class Farm:
         """What a command says to programs."""
         return json.loads(self.run(*arguments, "--json"))
 
-    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a lasting program under that name, on a machine of that name."""
+    def start(
+        self,
+        name: str,
+        *arguments: str,
+        through: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a lasting program under that name, on a machine of that name.
+
+        `through` is a command that runs the one after it.
+        """
         with open(self.folder / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "scheduler", *arguments],
+                [*through, sys.executable, "-P", "-m", "scheduler", *arguments],
                 cwd=self.folder,
-                env=self.environment(name),
+                env=self.environment(name) | dict(environment or {}),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -74,12 +83,14 @@ class Farm:
         self.programs[name] = process
         return process
 
-    def start_worker(self, name: str, vram_gib: float | None, seconds: float = 0.0) -> None:
-        """Start a worker of that size with the renderer that needs no model."""
+    def start_worker(
+        self, name: str, vram_gib: float | None, seconds: float = 0.0, **how: Any
+    ) -> None:
+        """Start a worker of that size with the renderer that needs no model; `how`: `start`."""
         size = ["--vram-limit", str(vram_gib)] if vram_gib else []
         fake = ["--renderer", "fake", "--fake-seconds", str(seconds)]
         common = ["--device", "cpu", "--threads", "1", "--grace", "5", "--name", name]
-        self.start(name, "worker", *common, *size, *fake)
+        self.start(name, "worker", *common, *size, *fake, **how)
 
     def tree(self, name: str) -> list[psutil.Process]:
         """A program's processes, the program itself first."""
