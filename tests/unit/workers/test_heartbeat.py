@@ -69,6 +69,22 @@ def test_a_lease_is_renewed_by_progress_and_by_nothing_else(
     assert lease_end(ledger) == renewed
 
 
+def test_a_lease_is_not_renewed_more_often_than_it_takes_to_keep_it(
+    ledger: Ledger, store: MemoryStore, heartbeat: Heartbeat, claim: Claim, clock: FakeClock
+) -> None:
+    add_job(ledger, store)
+    task = claim()
+    heartbeat.take(task)
+    ends: list[float] = []
+    for _ in range(int(task.lease_seconds)):
+        clock.advance(1)
+        heartbeat.tell(Progress(phase="denoise"))
+        heartbeat.beat()
+        ends.append(lease_end(ledger))
+        assert ends[-1] > clock.now + task.lease_seconds / 2
+    assert len(set(ends)) <= 5
+
+
 def test_the_renderer_learns_of_a_lost_lease_at_its_next_step(
     ledger: Ledger, store: MemoryStore, heartbeat: Heartbeat, claim: Claim
 ) -> None:
