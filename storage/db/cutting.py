@@ -65,8 +65,25 @@ def cut(
     taken, next_item = _take(connection, group, claim.items, now, refuses)
     if taken is None:
         return None
+    task_id = _lease(connection, group, taken, lease, next_item=next_item, now=now)
+    return _claimed(group, task_id, taken, lease, mode=claim.mode, able=able)
+
+
+def _lease(
+    connection: Connection,
+    group: sa.Row[Any],
+    taken: Returned,
+    lease: Lease,
+    *,
+    next_item: int,
+    now: float,
+) -> int:
+    """Move the group's counters, and write the task and its event; the task's id.
+
+    On PostgreSQL as one statement: each takes a round trip while the group is locked.
+    """
     count = taken.stop_item - taken.first_item
-    connection.execute(
+    moved = (
         sa.update(groups)
         .where(groups.c.id == group.id)
         .values(
@@ -76,7 +93,7 @@ def cut(
             last_claimed_at=now,
         )
     )
-    task_id = connection.execute(
+    made = (
         sa.insert(tasks)
         .values(
             job_id=group.job_id,
@@ -92,9 +109,24 @@ def cut(
             started_at=now,
         )
         .returning(tasks.c.id)
-    ).scalar_one()
-    record(connection, Entity.TASK, task_id, "claim", now=now, detail=f"{count} items")
-    return _claimed(group, task_id, taken, lease, mode=claim.mode, able=able)
+    )
+    detail = f"{count} items"
+    if connection.dialect.name != "postgresql":
+        connection.execute(moved)
+        task_id = int(connection.execute(made).scalar_one())
+        record(connection, Entity.TASK, task_id, "claim", now=now, detail=detail)
+        return task_id
+    new = made.cte("made")
+    said = sa.select(
+        sa.literal(now, sa.Double),
+        sa.literal(Entity.TASK.value),
+        new.c.id,
+        sa.literal("claim"),
+        sa.literal(detail),
+    )
+    event = sa.insert(events).from_select(["at", "entity", "entity_id", "verb", "detail"], said)
+    statement = event.add_cte(moved.cte("moved")).returning(events.c.entity_id)
+    return int(connection.execute(statement).scalar_one())
 
 
 def cut_whole(
