@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -99,8 +101,10 @@ def key_of(item: Item, spec: GroupSpec, rendering: Rendering) -> str:
     )
 
 
-def canonical_json(item: Item, item_number: int, task: ClaimedTask, rendering: Rendering) -> str:
-    """Our own record, in one stable form."""
+def canonical_json(
+    item: Item, item_number: int, task: ClaimedTask, rendering: Rendering, *, key: str
+) -> str:
+    """Our own record, in one stable form; `key` is the render key."""
     record = {
         "format": FORMAT_VERSION,
         "item": item_fields(item, task.spec),
@@ -111,32 +115,44 @@ def canonical_json(item: Item, item_number: int, task: ClaimedTask, rendering: R
             "line": item.line,
             "image_no": item.image_no,
         },
-        "rendering": msgspec.to_builtins(rendering),
-        "batch": msgspec.structs.asdict(task.spec.batch),
-        "render_key": key_of(item, task.spec, rendering),
+        "rendering": rendering,
+        "batch": task.spec.batch,
+        "render_key": key,
     }
-    return json.dumps(record, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return msgspec.json.encode(record, order="sorted").decode()
 
 
 def parameters_text(item: Item, spec: GroupSpec, rendering: Rendering) -> str:
     """Automatic1111's infotext: prompt, negative prompt, and one last line of settings."""
-    settings = {
+    lines = [_joined(item.prompt)]
+    if item.negative_prompt:
+        lines.append(f"Negative prompt: {_joined(item.negative_prompt)}")
+    before, after = _around_seed(spec, rendering.weights)
+    lines.append(f"{before}, Seed: {item.seed}, {after}")
+    return "\n".join(lines)
+
+
+@lru_cache(maxsize=16)
+def _around_seed(spec: GroupSpec, weights: str) -> tuple[str, str]:
+    """The line of settings, which is the same for a whole group but for the seed."""
+    before = {
         "Steps": spec.num_inference_steps,
         "Sampler": _A1111_SAMPLERS.get(spec.scheduler, spec.scheduler),
         "CFG scale": f"{spec.guidance_scale:g}",
-        "Seed": item.seed,
+    }
+    after = {
         "Size": f"{spec.width}x{spec.height}",
-        "Model hash": rendering.weights[:10],
+        "Model hash": weights[:10],
         "Model": spec.model,
         "Clip skip": None if spec.clip_skip is None else spec.clip_skip + 1,
         "RNG": "CPU",  # readers take a missing one for the GPU's
         "Version": "rendermill",
     }
-    lines = [_joined(item.prompt)]
-    if item.negative_prompt:
-        lines.append(f"Negative prompt: {_joined(item.negative_prompt)}")
-    lines.append(", ".join(f"{k}: {_quoted(v)}" for k, v in settings.items() if v is not None))
-    return "\n".join(lines)
+    return _listed(before), _listed(after)
+
+
+def _listed(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{k}: {_quoted(v)}" for k, v in settings.items() if v is not None)
 
 
 def _joined(text: str) -> str:

@@ -40,6 +40,9 @@ STORE_THREADS: Final = 2
 
 Commit = Callable[[Sequence[ImageRow]], None]
 
+_Finished = tuple[list[ImageRow], Exception | None]
+"""What became rows, and what kept the rest from it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Destination:
@@ -63,7 +66,7 @@ class Writer:
         self._to = destination
         self._commit = commit
         self._pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
-        self._waiting: deque[list[Future[ImageRow]] | None] = deque()
+        self._waiting: deque[list[Future[_Finished]] | None] = deque()
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._recorder = threading.Thread(target=self._record, name="record", daemon=True)
@@ -76,9 +79,11 @@ class Writer:
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) < WAITING_BATCHES or self._error)
         self._raise()
+        pairs = list(zip(items, pictures, strict=True))
+        share = -(-len(pairs) // STORE_THREADS)
         futures = [
-            self._pool.submit(self._finish, item, picture, facts, seconds)
-            for item, picture in zip(items, pictures, strict=True)
+            self._pool.submit(self._finish_all, pairs[start : start + share], facts, seconds)
+            for start in range(0, len(pairs), share)
         ]
         with self._changed:
             self._waiting.append(futures)
@@ -113,7 +118,10 @@ class Writer:
                 if not rows:
                     due = time.monotonic() + COMMIT_SECONDS
                 for future in batch:
-                    rows.append(future.result())
+                    finished, error = future.result()
+                    rows += finished
+                    if error is not None:
+                        raise error
                 if rows and time.monotonic() >= due:
                     self._commit(rows)
                     rows = []
@@ -130,7 +138,7 @@ class Writer:
             self._error = self._error or error
             self._changed.notify_all()
 
-    def _next(self, due: float | None) -> list[Future[ImageRow]] | None:
+    def _next(self, due: float | None) -> list[Future[_Finished]] | None:
         """The next batch, None at the end; an empty one when rows are `due` to be committed."""
         with self._changed:
             timeout = None if due is None else max(0.0, due - time.monotonic())
@@ -139,6 +147,18 @@ class Writer:
             batch = self._waiting.popleft()
             self._changed.notify_all()
             return batch
+
+    def _finish_all(
+        self, pairs: Sequence[tuple[Item, Picture]], facts: Facts, seconds: float
+    ) -> _Finished:
+        """One thread's share of a batch: a job per picture would cost more than its row."""
+        rows: list[ImageRow] = []
+        try:
+            for item, picture in pairs:
+                rows.append(self._finish(item, picture, facts, seconds))
+        except Exception as error:
+            return rows, error
+        return rows, None
 
     def _finish(self, item: Item, picture: Picture, facts: Facts, seconds: float) -> ImageRow:
         if picture.pixels is None:
@@ -155,10 +175,11 @@ class Writer:
     def _store(self, item: Item, picture: Picture, facts: Facts, seconds: float) -> ImageRow:
         task = self._to.task
         rendering = rendering_of(task, facts, picture)
+        key = key_of(item, task.spec, rendering)
         png = encode_png(
             picture.pixels,
             parameters=parameters_text(item, task.spec, rendering),
-            record=canonical_json(item, picture.item, task, rendering),
+            record=canonical_json(item, picture.item, task, rendering, key=key),
         )
         object_key = image_key(task.job_name, picture.item)
         small_key = thumbnail_key(task.job_name, picture.item)
@@ -171,7 +192,7 @@ class Writer:
             thumbnail_key=small_key,
             bytes=len(png),
             sha256=hashlib.sha256(png).hexdigest(),
-            render_key=key_of(item, task.spec, rendering),
+            render_key=key,
             rendering=msgspec.json.encode(rendering).decode(),
             seconds=seconds,
         )

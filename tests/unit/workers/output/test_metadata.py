@@ -87,7 +87,7 @@ def test_an_images_own_record_is_a_row_that_makes_the_same_item(
 ) -> None:
     item = make_item(0, prompt=prompt, negative_prompt=negative, seed=seed, tags=tags)
     spec = make_spec(clip_skip=clip_skip, batch=BatchShape())
-    record = json.loads(canonical_json(item, 0, make_task(spec=spec), make_rendering()))
+    record = json.loads(canonical_json(item, 0, make_task(spec=spec), make_rendering(), key="k"))
     problems, sink, limits = Problems("row"), _Kept(), Limits()
     table = GroupTable(lambda *_: make_card(), default_model="other", dtype="auto", limits=limits)
 
