@@ -40,7 +40,7 @@ job of another submitter. `fleet of 10k`: 10,000 workers, 20 jobs with 1,000 gro
 that arrive one after another, CPUs among the workers, which explains how much is used.
 
 | scenario | images | workers | bound | ratio | worst | limit | used | loads | claims | wait | loop | decision |
-| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |"""
+| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |"""  # noqa: E501
 
 
 def row(found: Summary, scenario: Scenario) -> str:
