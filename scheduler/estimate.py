@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from storage.contract.capability import Capability, Mode, ModeNeed, Requirements
+from storage.contract.capability import Device, Mode, ModeNeed, Requirements
 from storage.contract.classes import GIB
 from storage.contract.families import ModelCard
 from storage.contract.items import BatchShape, GroupSpec, batch_size_for
@@ -83,9 +83,7 @@ def tflop(card: ModelCard, spec: GroupSpec) -> float:
     return (step * spec.num_inference_steps + decode) / 1e12
 
 
-def seconds_per_image(
-    needs: Requirements, device: Capability, tflops: float | None = None
-) -> float:
+def seconds_per_image(needs: Requirements, device: Device, tflops: float | None = None) -> float:
     """A guess for a device on which the group was not measured; `tflops` if its speed was."""
     if tflops is None:
         on_cpu = device.vram_bytes == 0
