@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote, urlsplit
 
-from storage.contract.errors import LedgerUnavailable, NotFoundError
+from storage.contract.errors import LedgerUnavailable, NotFoundError, SettingError
 from storage.db.engine import Ledger, open_postgres, open_sqlite
 from storage.db.schema import check_schema, ensure_schema
 from storage.home import CATALOG
 from storage.objects.folder import FolderStore
 from storage.ports import ObjectStore
-from storage.settings import Connections
+from storage.settings import BROKER_URL, Connections
+
+if TYPE_CHECKING:
+    from storage.broker.tickets import Tickets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +68,18 @@ def open_store(connections: Connections, *, threads: int = 4) -> ObjectStore:
     from storage.objects.s3_client import Options
 
     return open_s3(url, Options(connections=threads))
+
+
+def open_tickets(broker_url: str) -> Tickets:
+    """The broker's tickets; nothing is connected yet."""
+    try:
+        from storage.broker.tickets import Tickets
+    except ImportError as error:
+        raise SettingError(
+            f"{BROKER_URL} is set, but a broker needs the package {error.name}",
+            hint="install it: pip install 'rendermill[farm]'",
+        ) from error
+    return Tickets(broker_url)
 
 
 def open_mill(connections: Connections, *, create: bool = False, threads: int = 4) -> Mill:

@@ -19,6 +19,7 @@ DATABASE_URL: Final = "RENDERMILL_DATABASE_URL"
 BROKER_URL: Final = "RENDERMILL_BROKER_URL"
 STORAGE_URL: Final = "RENDERMILL_STORAGE_URL"
 
+DATABASE_SCHEMES: Final = ("postgresql+psycopg", "postgresql", "postgres")
 BROKER_SCHEMES: Final = ("amqp", "amqps", "redis", "rediss")
 
 
@@ -45,6 +46,7 @@ def read_connections(environ: Mapping[str, str], home: Path) -> Connections:
         broker_url=_url(environ, BROKER_URL),
         storage_url=_url(environ, STORAGE_URL),
     )
+    _check_database(connections)
     _check_broker(connections)
     _check_storage(connections)
     return connections
@@ -52,6 +54,8 @@ def read_connections(environ: Mapping[str, str], home: Path) -> Connections:
 
 def shown(url: str) -> str:
     """A URL for messages: without user, password or parameters."""
+    if not url:
+        return ""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
@@ -64,11 +68,34 @@ def _url(environ: Mapping[str, str], name: str) -> str | None:
     try:
         parts = urlsplit(value)
         _ = parts.port
-    except ValueError:
-        raise SettingError(f"{name} is not a URL", hint="its port must be a number") from None
+    except ValueError:  # its text is not repeated: it may hold a password
+        raise SettingError(f"{name} is not a URL", hint=_UNREADABLE) from None
     if not parts.scheme:
-        raise SettingError(f"{name} is not a URL", hint="it must begin with a scheme like amqp://")
+        raise SettingError(f"{name} is not a URL", hint=f"write it like {_EXAMPLES[name]}")
+    if name != STORAGE_URL and "@" not in parts.netloc and "@" in value:
+        # A sign within the password ended the host: the rest of it would be shown as a path.
+        raise SettingError(f"{name} is not a URL", hint=_UNREADABLE)
     return value
+
+
+_UNREADABLE: Final = (
+    "its port must be a number, and signs like / # ? @ in a user or password must be"
+    " percent-encoded (%2F %23 %3F %40)"
+)
+_EXAMPLES: Final = {
+    DATABASE_URL: "postgresql+psycopg://user:password@host:5432/rendermill",
+    BROKER_URL: "amqp://user:password@host:5672// or redis://host:6379/0",
+    STORAGE_URL: "s3://bucket/prefix?endpoint=https://host, or file:///folder",
+}
+
+
+def _check_database(connections: Connections) -> None:
+    url = connections.database_url
+    if url is not None and urlsplit(url).scheme not in DATABASE_SCHEMES:
+        raise SettingError(
+            f"{DATABASE_URL}: {urlsplit(url).scheme} is not a database this program knows",
+            hint=f"write it like {_EXAMPLES[DATABASE_URL]}, or leave it away on one machine",
+        )
 
 
 def _check_broker(connections: Connections) -> None:
@@ -92,5 +119,10 @@ def _check_storage(connections: Connections) -> None:
     if url is not None and urlsplit(url).scheme not in ("s3", "file"):
         raise SettingError(
             f"{STORAGE_URL}: {urlsplit(url).scheme} is not a store this program knows",
-            hint="write it like s3://bucket/prefix?endpoint=https://host, or file:///folder",
+            hint=f"write it like {_EXAMPLES[STORAGE_URL]}",
+        )
+    if url is not None and urlsplit(url).scheme == "file" and urlsplit(url).netloc:
+        raise SettingError(
+            f"{STORAGE_URL}: {urlsplit(url).netloc} would be a host, and files have none",
+            hint="write three slashes: file:///folder",
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -62,7 +63,8 @@ def retry_command(
     if as_json:
         print_json({"job": found, "items": count})
         return
-    out.print(f"{found.name}: {count:,} failed items can be claimed again; it is {found.state}")
+    what = "1 failed item" if count == 1 else f"{count:,} failed items"
+    out.print(f"{found.name}: {what} can be claimed again; it is {found.state}")
 
 
 def priority_command(
@@ -85,7 +87,7 @@ def why_command(
 ) -> None:
     """Say why a job does not go on, or what it is waiting for."""
     with open_home(home) as opened:
-        said = control.why(opened.ledger, job)
+        said = control.why(opened, job)
     if as_json:
         print_json(said)
         return
@@ -118,15 +120,19 @@ def workers_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False
     out.print(listing if found else "No workers. Start one with: rendermill worker")
 
 
-def steer_worker(worker: str, action: str, *, home: Any, as_json: bool) -> None:
+STEPS: Final = {"drain": control.drain, "resume": control.wake}
+
+
+def steer_worker(worker: str, action: str | None, *, home: Path, as_json: bool) -> None:
     """``rendermill worker WORKER drain|resume``."""
+    if action not in STEPS:
+        said = "needs an action" if action is None else f"{action}: is no action"
+        raise InputError(
+            f"worker {worker} {said}; there are drain and resume",
+            hint="rendermill worker NAME drain; without a name it starts this machine's workers",
+        )
     with open_home(home) as opened:
-        if action == "drain":
-            found = control.drain(opened.ledger, worker)
-        elif action == "resume":
-            found = control.wake(opened.ledger, worker)
-        else:
-            raise InputError(f"worker {worker} {action}: must be drain or resume")
+        found = STEPS[action](opened.ledger, worker)
     if as_json:
         print_json(found)
         return

@@ -1,25 +1,19 @@
-"""``rendermill init``, ``scheduler``, ``worker``, ``submit`` and ``health``: running a farm."""
+"""``rendermill init``, ``scheduler``, ``submit`` and ``health``: running a farm."""
 
 from __future__ import annotations
 
 import getpass
 import os
 import re
-import signal
 import socket
-import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from types import FrameType
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from scheduler.cli import dry_run
 from scheduler.cli.console import HomeOption, JsonOption, err, escaped, out, print_json
-from scheduler.cli.control import steer_worker
 from scheduler.cli.manifest_options import (
     DTYPES,
     DefaultsOption,
@@ -35,36 +29,25 @@ from scheduler.cli.manifest_options import (
     check_choice,
     say_submitted,
 )
-from scheduler.cli.rendering import (
-    DeviceOption,
-    FakeSecondsOption,
-    GraceOption,
-    ProcessesOption,
-    RendererOption,
-    ThreadsOption,
-)
+from scheduler.cli.stopping import stop_on_signals
 from scheduler.loops.run import Loop
 from scheduler.loops.stalls import reasons
 from scheduler.loops.webhook_post import read_hook_settings
 from scheduler.loops.webhook_rules import parse_target
 from scheduler.loops.webhooks import WebHooks
 from scheduler.service import processes
-from scheduler.service.farm import fleet_has_no_gpu, initialise, plan_worker
+from scheduler.service.farm import fleet_has_no_gpu, initialise
 from scheduler.service.health import is_scheduler_well, is_worker_well
 from scheduler.service.home import open_home
 from scheduler.service.local import RunOptions
 from scheduler.service.options import SubmitOptions, pairs
 from scheduler.service.prepare import prepared
 from scheduler.service.submit import Terms, submit
-from scheduler.service.supervisors import Orders, Supervisors
 from scheduler.settings import DEFAULT_HOME, read_limits
-from storage.contract.classes import GIB, VRAM_CLASSES
-from storage.contract.errors import InputError, RendermillError
+from storage.contract.errors import InputError
 from storage.models.resolve import describe
+from storage.opening import open_tickets
 from storage.settings import read_connections
-
-_SAID_SECONDS = 0.5
-_TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
 
 
 def init_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
@@ -79,7 +62,7 @@ def init_command(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -
 
 def scheduler_command(home: HomeOption = DEFAULT_HOME) -> None:
     """Run the loops that keep work moving. Several may run; one leads, the others stand by."""
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     connections = read_connections(os.environ, home)
     if not connections.is_farm:
         raise InputError(
@@ -89,9 +72,7 @@ def scheduler_command(home: HomeOption = DEFAULT_HOME) -> None:
     with open_home(home) as opened:
         office = None
         if connections.broker_url is not None:
-            from storage.broker.tickets import Tickets
-
-            office = Tickets(connections.broker_url)
+            office = open_tickets(connections.broker_url)
         loop = Loop(
             ledger=opened.ledger,
             office=office,
@@ -105,76 +86,8 @@ def scheduler_command(home: HomeOption = DEFAULT_HOME) -> None:
             loop.run(stop)
         finally:
             hooks.end()
-
-
-def worker_command(
-    worker: Annotated[
-        str | None, typer.Argument(help="With an action: a worker's name or number.")
-    ] = None,
-    action: Annotated[str | None, typer.Argument(help="drain or resume")] = None,
-    home: HomeOption = DEFAULT_HOME,
-    device: DeviceOption = None,
-    processes_: ProcessesOption = None,
-    threads: ThreadsOption = None,
-    vram_limit: Annotated[
-        float | None,
-        typer.Option(min=0.5, help="GiB of VRAM the device passes for, if it has not less."),
-    ] = None,
-    vram_class: Annotated[
-        str | None, typer.Option("--class", help="VRAM class the device passes for, like gpu8.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="What the fleet calls this machine. Default: its host name.")
-    ] = None,
-    sleep: Annotated[
-        str | None, typer.Option(help="Hours of rest by this machine's clock, like 22:00-06:00.")
-    ] = None,
-    grace: GraceOption = 30.0,
-    renderer: RendererOption = "diffusers",
-    fake_seconds: FakeSecondsOption = 0.0,
-    as_json: JsonOption = False,
-) -> None:
-    """Work for a farm, a supervised process per device; or steer a worker: worker NAME drain."""
-    if worker is not None:
-        steer_worker(worker, action or "", home=home, as_json=as_json)
-        return
-    if not read_connections(os.environ, home).is_farm:
-        raise InputError(
-            "a worker needs a farm; RENDERMILL_DATABASE_URL is not set",
-            hint="on one machine rendermill render starts its own workers",
-        )
-    if sleep is not None and not re.fullmatch(f"{_TIME}-{_TIME}", sleep):
-        raise InputError(f"--sleep {sleep}: write it like 22:00-06:00")
-    if vram_class is not None:
-        check_choice("--class", vram_class, tuple(VRAM_CLASSES))
-        vram_limit = VRAM_CLASSES[vram_class] or None
-        device = ["cpu"] if vram_class == "cpu" else device
-    supervisors = Supervisors(
-        Orders(
-            home=home,
-            grace=grace,
-            renderer=renderer,
-            fake_seconds=fake_seconds,
-            vram_limit=int(vram_limit * GIB) if vram_limit else None,
-            name=name,
-            sleep=sleep,
-        )
-    )
-    home.mkdir(parents=True, exist_ok=True)
-    asked = _stop_on_signals(lambda again: supervisors.interrupt(at_once=again))
-    plans = plan_worker(tuple(device or processes.devices()), processes_, threads)
-    try:
-        for one in plans:
-            supervisors.start(one)
-            err.print(f"{one.device}: {one.processes} worker process(es)")
-        while supervisors.running:
-            supervisors.wait(_SAID_SECONDS)
-            for told in supervisors.hear():
-                _say(told.device, told.event, told.message)
-    finally:
-        supervisors.close()
-    if not asked.is_set():
-        raise RendermillError("the workers ended by themselves")
+            if office is not None:
+                office.close()
 
 
 def submit_command(
@@ -209,13 +122,13 @@ def submit_command(
     check_choice("--cpu", cpu, ("auto", "never", "only"))
     if webhook is not None:
         parse_target(webhook)
-    terms = Terms(
-        submitter=submitter or _user(),
-        deadline_at=_deadline(deadline),
-        cpu=cpu,
-        webhook=webhook,
-    )
     with open_home(home) as opened:
+        terms = Terms(
+            submitter=submitter or _user(),
+            deadline_at=_deadline(deadline, opened.ledger.now()),
+            cpu=cpu,
+            webhook=webhook,
+        )
         options = SubmitOptions(
             manifest=manifest,
             format=format_,
@@ -259,28 +172,6 @@ def health_command(
     raise typer.Exit(0 if well else 1)
 
 
-def _say(device: str, event: str, message: str) -> None:
-    colour = {"failed": "red", "died": "yellow"}.get(event)
-    text = escaped(f"{device}: {event}" + (f": {message}" if message else ""))
-    err.print(f"[{colour}]{text}[/]" if colour else text, soft_wrap=True)
-
-
-def _stop_on_signals(
-    react: Callable[[bool], None] = lambda _again: None,
-) -> threading.Event:
-    """An event that SIGINT and SIGTERM set; `react` hears each, and whether it is not the first."""
-    stop = threading.Event()
-
-    def heard(number: int, _frame: FrameType | None) -> None:
-        again = stop.is_set() or number == signal.SIGQUIT
-        stop.set()
-        react(again)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
-        signal.signal(number, heard)
-    return stop
-
-
 def _user() -> str:
     with suppress(OSError, KeyError):
         return getpass.getuser()
@@ -290,20 +181,23 @@ def _user() -> str:
 _UNITS = {"m": 60, "h": 3600, "d": 86400}
 
 
-def _deadline(text: str | None) -> float | None:
-    """A point in time, or a time from now, in seconds since the epoch."""
+def _deadline(text: str | None, now: float) -> float | None:
+    """A point in time, or a time from now on, in seconds since the epoch.
+
+    `now` is the ledger's: deadlines are held against its clock. A date without a zone is meant
+    where the user is.
+    """
     if text is None:
         return None
     if found := re.fullmatch(r"(\d{1,5})([mhd])", text):
-        ahead = timedelta(seconds=int(found[1]) * _UNITS[found[2]])
-        return (datetime.now(UTC) + ahead).timestamp()
+        return now + int(found[1]) * _UNITS[found[2]]
     try:
         at = datetime.fromisoformat(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         raise InputError(
             f"--deadline {text}: is neither a date with time nor a time from now",
             hint="write it like 2026-12-24T18:00 or 6h",
         ) from None
-    if at <= time.time():
+    if at <= now:
         raise InputError(f"--deadline {text}: is in the past")
     return at

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from scheduler.cli import control, doctor, farm, reading, rendering, sheet, simulating
+from scheduler.cli import control, doctor, farm, reading, rendering, sheet, simulating, working
 from scheduler.cli.console import err, escaped, out
 from storage.contract.errors import RendermillError
 
@@ -34,7 +34,7 @@ app.command("contact-sheet")(sheet.contact_sheet_command)
 app.command("simulate")(simulating.simulate_command)
 app.command("init", rich_help_panel=FARM)(farm.init_command)
 app.command("scheduler", rich_help_panel=FARM)(farm.scheduler_command)
-app.command("worker", rich_help_panel=FARM)(farm.worker_command)
+app.command("worker", rich_help_panel=FARM)(working.worker_command)
 app.command("submit", rich_help_panel=FARM)(farm.submit_command)
 app.command("status", rich_help_panel=FARM)(control.status_command)
 app.command("workers", rich_help_panel=FARM)(control.workers_command)

@@ -21,11 +21,14 @@ from scheduler.loops.tickets import TicketOffice, issue_tickets
 from storage.contract.errors import RendermillError
 from storage.db import leaders
 from storage.db.engine import Ledger
+from storage.db.workers import Worker
 
 TURN_SECONDS: Final = 1.0
 LEASE_SECONDS: Final = 5.0
 STALLS_SECONDS: Final = 30.0
 LEADER: Final = "scheduler"
+HEARD_SECONDS: Final = 10.0
+"""A worker of a farm beats every three seconds."""
 
 log = structlog.get_logger()
 
@@ -45,9 +48,11 @@ class Loop:
 
     def run(self, stop: threading.Event) -> None:
         """Take turns until `stop`, then let another lead at once."""
-        while not stop.wait(TURN_SECONDS):
-            self.turn()
-        self._try("leave", self._release)
+        try:
+            while not stop.wait(TURN_SECONDS):
+                self.turn()
+        finally:
+            self._try("leave", self._release)
 
     def turn(self) -> None:
         """Lead if nobody else does, and then do what is due."""
@@ -75,7 +80,7 @@ class Loop:
             leaders.release(connection, LEADER, self.holder)
 
     def _rescue(self) -> None:
-        found = rescue(self.ledger, is_alive=self.is_alive)
+        found = rescue(self.ledger, is_alive=self._is_alive)
         if found.tasks or found.workers:
             log.info(
                 "rescued",
@@ -84,6 +89,16 @@ class Loop:
                 items=found.items,
                 workers=found.workers,
             )
+
+    def _is_alive(self, worker: Worker) -> bool | None:
+        """Whether it lives, as far as can be told here.
+
+        Two machines may have one name, and two containers of a machine cannot see each other's
+        processes: one that was heard from just now is not dead because it is not found here.
+        """
+        alive = self.is_alive(worker)
+        heard = self.ledger.now() - worker.seen_at < HEARD_SECONDS
+        return None if alive is False and heard else alive
 
     def _issue(self) -> None:
         if self.office is not None:
@@ -101,9 +116,15 @@ class Loop:
         try:
             step()
         except RendermillError as error:
-            if self._troubles.get(name) != error.message:
+            if self._is_new(name, error.message):
                 log.warning(error.message, action="trouble", step=name, hint=error.hint)
-            self._troubles[name] = error.message
+        except Exception as error:  # a fault of ours in one step must not end the others
+            if self._is_new(name, f"{type(error).__name__}: {error}"):
+                log.exception("a step failed", action="trouble", step=name)
         else:
             if self._troubles.pop(name, None) is not None:
                 log.info("works again", action="trouble_over", step=name)
+
+    def _is_new(self, name: str, said: str) -> bool:
+        before, self._troubles[name] = self._troubles.get(name), said
+        return said != before

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from scheduler.policy import explain
 from storage.contract.claims import FleetPart, OpenGroup
-from storage.contract.states import Entity, JobState
+from storage.contract.states import Entity, JobState, TaskState
 from storage.db import fleet as fleets
 from storage.db import tables
 from storage.db.engine import Ledger
@@ -25,15 +25,15 @@ VERB: Final = "stall"
 
 def reasons(connection: sa.Connection, job_id: int) -> list[str]:
     """Why nothing of the job can be claimed by any live worker; empty if something can."""
-    found = open_groups(connection, limit=GROUPS_EXPLAINED, job_id=job_id)
-    return _reasons(found, fleets.parts(connection))
+    return _reasons(_shown(connection, job_id), fleets.parts(connection))
 
 
 def report_stalled(ledger: Ledger) -> list[int]:
     """Record an event for each open job that cannot go on, once until it moves again."""
     with ledger.read() as connection:
         quiet = _quiet_jobs(connection, ledger.now() - STALLED_SECONDS)
-        why = {job_id: reasons(connection, job_id) for job_id in quiet}
+        live = fleets.parts(connection) if quiet else ()
+        why = {job_id: _reasons(_shown(connection, job_id), live) for job_id in quiet}
     stalled = [job_id for job_id, said in why.items() if said]
     if stalled:
         with ledger.write() as connection:
@@ -41,6 +41,10 @@ def report_stalled(ledger: Ledger) -> list[int]:
                 detail = "; ".join(why[job_id])
                 record(connection, Entity.JOB, job_id, VERB, now=ledger.now(), detail=detail)
     return stalled
+
+
+def _shown(connection: sa.Connection, job_id: int) -> list[OpenGroup]:
+    return open_groups(connection, limit=GROUPS_EXPLAINED, job_id=job_id)
 
 
 def _reasons(found: list[OpenGroup], parts: Sequence[FleetPart]) -> list[str]:
@@ -54,21 +58,39 @@ def _reasons(found: list[OpenGroup], parts: Sequence[FleetPart]) -> list[str]:
 
 
 def _quiet_jobs(connection: sa.Connection, since: float) -> list[int]:
-    """Open jobs without a lease, whose last event is older than `since` and not this one."""
-    jobs, tasks, events = tables.jobs, tables.tasks, tables.events
-    leased = sa.exists().where(tasks.c.job_id == jobs.c.id, tasks.c.state == "leased")
-    last = (
-        sa.select(events.c.verb, events.c.at)
-        .where(events.c.entity == Entity.JOB, events.c.entity_id == jobs.c.id)
-        .order_by(events.c.id.desc())
-        .limit(1)
-    )
-    verb = last.with_only_columns(events.c.verb).scalar_subquery()
-    at = last.with_only_columns(events.c.at).scalar_subquery()
-    recent = sa.exists().where(tasks.c.job_id == jobs.c.id, tasks.c.ended_at > since)
+    """Open jobs where nothing happened after `since`, and that were not said to stall yet.
+
+    Nothing is under lease, and neither the job's last event nor the end of what was claimed of
+    it last is younger. Each is found by one look into an index, however long a job's past is.
+    """
+    jobs, tasks = tables.jobs, tables.tasks
+    leased = sa.select(tasks.c.job_id).where(tasks.c.state == TaskState.LEASED)
+    claimed_at, ended_at = _last_task(tasks.c.claimed_at), _last_task(tasks.c.ended_at)
+    verb, at = _last_event(tables.events.c.verb), _last_event(tables.events.c.at)
+    said = sa.and_(verb == VERB, at > sa.func.coalesce(claimed_at, 0.0))
     found = connection.execute(
-        sa.select(jobs.c.id).where(
-            jobs.c.state == JobState.OPEN, ~leased, ~recent, verb != VERB, at < since
+        sa.select(jobs.c.id)
+        .where(
+            jobs.c.state == JobState.OPEN,
+            jobs.c.id.not_in(leased),
+            at < since,
+            sa.func.coalesce(ended_at, 0.0) < since,
+            ~said,
         )
+        .order_by(jobs.c.id)
     )
     return list(found.scalars())
+
+
+def _last_task(column: sa.ColumnElement[float]) -> sa.ScalarSelect[float]:
+    tasks = tables.tasks
+    of_job = sa.select(column).where(tasks.c.job_id == tables.jobs.c.id)
+    return of_job.order_by(tasks.c.id.desc()).limit(1).scalar_subquery()
+
+
+def _last_event(column: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
+    events = tables.events
+    of_job = sa.select(column).where(
+        events.c.entity == Entity.JOB, events.c.entity_id == tables.jobs.c.id
+    )
+    return of_job.order_by(events.c.id.desc()).limit(1).scalar_subquery()

@@ -19,7 +19,7 @@ from storage.db.engine import Ledger
 from storage.db.events import Event, EventFilter
 from storage.db.jobs import Job
 from storage.db.workers import Worker
-from storage.opening import Mill
+from storage.opening import Mill, open_tickets
 from storage.settings import shown
 
 RATE_SECONDS: Final = 60.0
@@ -79,25 +79,47 @@ def retry_failed(ledger: Ledger, reference: str) -> tuple[Job, int]:
     """Make failed items claimable again; the job, and how many they are."""
     with _changing(ledger, reference, "retried") as (connection, job, now):
         count = steering.retry_failed(connection, job.id, now=now)
+        if job.state == JobState.CANCELLED and not count:
+            steering.reopen(connection, job.id, now=now)
         return jobs.get(connection, job.id), count
 
 
-def why(ledger: Ledger, reference: str) -> list[str]:
+def why(mill: Mill, reference: str) -> list[str]:
     """Why the job does not go on, or how it stands if it does."""
-    with ledger.read() as connection:
+    with mill.ledger.read() as connection:
         job = jobs.find(connection, reference)
         if job.state != JobState.OPEN:
-            return [f"{job.name} is {job.state}{_PAUSED if job.state == JobState.PAUSED else ''}"]
+            return [f"{job.name} is {job.state}{_next_step(job)}"]
         against = reasons(connection, job.id)
         at_work = _at_work(connection, job.id)
+        leader = leaders.holder(connection, LEADER)
     if against:
         return [f"{job.name} waits:", *against]
     if at_work:
-        return [f"{job.name} goes on: {at_work} workers are at it, {job.remaining:,} items left"]
+        workers_are = "1 worker is" if at_work == 1 else f"{at_work} workers are"
+        return [f"{job.name} goes on: {workers_are} at it, {job.remaining:,} items left"]
+    if mill.connections.broker_url is not None and not _leads(leader, mill.ledger.now()):
+        return [
+            f"{job.name} waits:",
+            "no scheduler leads, so no worker is woken; start one with: rendermill scheduler",
+        ]
     return [f"{job.name} can be claimed; it waits for its turn among other jobs"]
 
 
-_PAUSED = "; let it go on with: rendermill resume"
+def _next_step(job: Job) -> str:
+    match job.state:
+        case JobState.PAUSED:
+            return f"; let it go on with: rendermill resume {job.name}"
+        case JobState.CANCELLED:
+            return f"; let it go on with: rendermill retry {job.name}"
+        case JobState.FINISHED if job.failed:
+            failed = f"{job.failed:,} items failed"
+            return f"; {failed}; render them again with: rendermill retry {job.name}"
+    return ""
+
+
+def _leads(holder: leaders.Holder | None, now: float) -> bool:
+    return holder is not None and holder.expires_at >= now
 
 
 def present_workers(ledger: Ledger) -> list[Worker]:
@@ -108,8 +130,7 @@ def present_workers(ledger: Ledger) -> list[Worker]:
 
 def drain(ledger: Ledger, reference: str) -> Worker:
     """Let a worker finish its task and claim nothing more."""
-    with ledger.write() as connection:
-        worker = workers.find(connection, reference)
+    with _present_worker(ledger, reference) as (connection, worker):
         if worker.state != WorkerState.DRAINING:
             workers.drain(connection, worker.id, now=ledger.now(), note="drained by an operator")
         return workers.find(connection, str(worker.id))
@@ -117,11 +138,22 @@ def drain(ledger: Ledger, reference: str) -> Worker:
 
 def wake(ledger: Ledger, reference: str) -> Worker:
     """Let a drained worker claim again."""
-    with ledger.write() as connection:
-        worker = workers.find(connection, reference)
+    with _present_worker(ledger, reference) as (connection, worker):
         if worker.state != WorkerState.LIVE:
             workers.wake(connection, worker.id, now=ledger.now())
         return workers.find(connection, str(worker.id))
+
+
+@contextmanager
+def _present_worker(ledger: Ledger, reference: str) -> Iterator[tuple[sa.Connection, Worker]]:
+    """A transaction on the newest worker of that name; one that left cannot be steered."""
+    with ledger.write() as connection:
+        worker = workers.find(connection, reference)
+        if worker.state == WorkerState.GONE:
+            raise InputError(
+                f"{worker.name} is gone", hint="list those that are here: rendermill workers"
+            )
+        yield connection, worker
 
 
 def status(mill: Mill) -> FarmStatus:
@@ -134,12 +166,11 @@ def status(mill: Mill) -> FarmStatus:
         leader = leaders.holder(connection, LEADER)
     broker, tickets = _broker(mill)
     now = mill.ledger.now()
-    leads = leader is not None and leader[1] >= now
     return FarmStatus(
         ledger=mill.ledger.where,
         broker=broker,
         storage=shown(mill.connections.storage_url or "") or str(mill.home),
-        leader=leader[0] if leader is not None and leads else "no scheduler leads",
+        leader=leader.holder if leader and _leads(leader, now) else "no scheduler leads",
         jobs=counts,
         items_left=left,
         images_per_second=rate,
@@ -173,7 +204,17 @@ def _changing(
         try:
             yield connection, job, ledger.now()
         except StaleTransition as error:
-            raise InputError(f"{job.name} is {job.state}; it cannot be {what}") from error
+            said = f"{job.name} is {job.state}"
+            raise InputError(f"{said}; it cannot be {what}", hint=_hint(job)) from error
+
+
+def _hint(job: Job) -> str:
+    """What can be done with a job in that state."""
+    if job.state == JobState.CANCELLED:
+        return f"let it go on with: rendermill retry {job.name}"
+    if job.state == JobState.FINISHED:
+        return f"items that failed are rendered again with: rendermill retry {job.name}"
+    return f"see how it stands: rendermill job {job.name}"
 
 
 def _jobs_by_state(connection: sa.Connection) -> dict[str, int]:
@@ -199,16 +240,14 @@ def _rate(connection: sa.Connection, now: float) -> float:
     """Images a second over the last minute, from the tasks that are or were at work in it."""
     table = tables.tasks
     since = now - RATE_SECONDS
-    rows = connection.execute(
-        sa.select(table.c.done, table.c.claimed_at, table.c.ended_at).where(
-            sa.or_(table.c.state == TaskState.LEASED, table.c.ended_at > since)
-        )
-    )
+    began = sa.func.coalesce(table.c.started_at, table.c.claimed_at)
+    columns = sa.select(table.c.done, began, table.c.ended_at).where(table.c.done > 0)
     total = 0.0
-    for done, claimed_at, ended_at in rows:
-        length = max(1e-3, (ended_at or now) - claimed_at)
-        within = (ended_at or now) - max(claimed_at, since)
-        total += done * max(0.0, within) / length
+    for where in (table.c.state == TaskState.LEASED, table.c.ended_at > since):
+        for done, began_at, ended_at in connection.execute(columns.where(where)):
+            length = max(1e-3, (ended_at or now) - began_at)
+            within = (ended_at or now) - max(began_at, since)
+            total += done * max(0.0, within) / length
     return total / RATE_SECONDS
 
 
@@ -222,9 +261,7 @@ def _at_work(connection: sa.Connection, job_id: int) -> int:
 def _broker(mill: Mill) -> tuple[str, dict[str, int]]:
     if mill.connections.broker_url is None:
         return "none: workers look for work by themselves", {}
-    from storage.broker.tickets import Tickets
-
-    tickets = Tickets(mill.connections.broker_url)
+    tickets = open_tickets(mill.connections.broker_url)
     try:
         return tickets.where, tickets.waiting()
     except RendermillError as error:

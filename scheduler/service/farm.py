@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from scheduler.service import processes
 from scheduler.service.supervisors import DevicePlan
+from storage.contract.errors import RendermillError
 from storage.contract.states import WorkerState
 from storage.db import workers
 from storage.db.engine import Ledger
-from storage.db.schema import HEAD, ensure_schema
-from storage.opening import open_ledger, open_mill, open_store
+from storage.db.schema import HEAD, check_schema, ensure_schema
+from storage.opening import open_ledger, open_mill, open_store, open_tickets
 from storage.settings import Connections, shown
 
 
@@ -31,13 +34,36 @@ def initialise(connections: Connections) -> dict[str, str]:
     if connections.broker_url is None:
         done["broker"] = "none: workers look for work by themselves, four times a second"
         return done
-    from storage.broker.tickets import Tickets
-
-    tickets = Tickets(connections.broker_url)
-    tickets.declare()
-    tickets.close()
-    done["broker"] = f"{tickets.where}: queues ready"
+    _check_broker(connections)
+    done["broker"] = f"{shown(connections.broker_url)}: queues ready"
     return done
+
+
+def obstacles(connections: Connections) -> Iterator[RendermillError]:
+    """What keeps this machine's workers from working for the farm, part by part."""
+    for check in (_check_ledger, _try_store, _check_broker):
+        try:
+            check(connections)
+        except RendermillError as error:
+            yield error
+
+
+def _check_ledger(connections: Connections) -> None:
+    ledger = open_ledger(connections)
+    try:
+        check_schema(ledger)
+    finally:
+        ledger.close()
+
+
+def _check_broker(connections: Connections) -> None:
+    if connections.broker_url is None:
+        return
+    tickets = open_tickets(connections.broker_url)
+    try:
+        tickets.declare()  # as the workers will
+    finally:
+        tickets.close()
 
 
 def plan_worker(

@@ -38,6 +38,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     renderer: str = "diffusers"
     fake_seconds: float = 0.0
     vram_limit: int | None = None
+    vram_class: str | None = None  #: what the device must be of
     name: str | None = None
     sleep: str | None = None
 
@@ -92,8 +93,8 @@ class Supervisors:
         return any(process.poll() is None for process in self._processes)
 
     def wait(self, seconds: float) -> None:
-        """Wait until the first of them ends, but not longer."""
-        for process in self._processes[:1]:
+        """Wait until one of them ends, but not longer."""
+        for process in [one for one in self._processes if one.poll() is None][:1]:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(seconds)
 
@@ -123,6 +124,7 @@ class Supervisors:
             "--renderer": orders.renderer,
             "--fake-seconds": orders.fake_seconds,
             "--vram-limit": orders.vram_limit,
+            "--vram-class": orders.vram_class,
             "--name": orders.name,
             "--sleep": orders.sleep,
         }

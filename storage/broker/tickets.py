@@ -12,7 +12,7 @@ from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
 from storage.broker.app import WORK, is_redis, make_app
-from storage.broker.queues import all_queues
+from storage.broker.queues import DEAD, all_queues
 from storage.contract.classes import VRAM_CLASSES, queue_of
 from storage.contract.errors import BrokerUnavailable, SettingError
 from storage.settings import BROKER_URL, shown
@@ -71,13 +71,18 @@ class Tickets:
         with self._translated():
             connection = self._connected()
             if self.redis:
-                client = connection.default_channel.client
-                return dict(client.info()) | {
-                    f"config:{name}": value
-                    for pattern in ("maxmemory-policy", "appendonly", "save")
-                    for name, value in client.config_get(pattern).items()
-                }
+                return _redis_properties(connection.default_channel.client)
             return dict(connection.connection.server_properties)
+
+    def dead(self) -> int:
+        """Tickets that killed worker after worker, or were held too often. Redis keeps none."""
+        if self.redis:
+            return 0
+        with self._translated():
+            channel = self._connected().channel()
+            found = self._length(channel, DEAD)
+            channel.close()
+        return found
 
     def close(self) -> None:
         """Drop the connection; the next use makes a new one."""
@@ -135,6 +140,18 @@ class Tickets:
                     hint=f"check that the broker runs and {BROKER_URL} names it",
                 ) from error
             raise
+
+
+def _redis_properties(client: Any) -> dict[str, Any]:
+    """INFO, and those settings that may be read: hosted servers often keep them to themselves."""
+    from redis.exceptions import ResponseError
+
+    said = dict(client.info())
+    for setting in ("maxmemory-policy", "appendonly", "save"):
+        with suppress(ResponseError):
+            for name, value in client.config_get(setting).items():
+                said[f"config:{name}"] = value
+    return said
 
 
 def _is_redis_error(error: Exception) -> bool:
