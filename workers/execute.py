@@ -27,8 +27,7 @@ from storage.contract.errors import (
 )
 from storage.contract.items import Item
 from storage.contract.outcomes import Failure, Reason, exhausted, summary
-from storage.contract.shards import unpack
-from storage.db import profiles, shards, tasks
+from storage.db import profiles, tasks
 from storage.db.engine import Ledger
 from storage.db.images import ImageRow
 from storage.db.tasks import TaskRef
@@ -36,6 +35,7 @@ from storage.ports import ObjectStore
 from workers.engine.batching import Batch, plan
 from workers.engine.ports import Picture, Renderer, Watch
 from workers.heartbeat import Heartbeat
+from workers.items import ItemReader
 from workers.output.writer import Destination, Writer, failed_row
 
 log = structlog.get_logger()
@@ -47,6 +47,7 @@ class Tools:
 
     ledger: Ledger
     store: ObjectStore
+    reader: ItemReader
     renderer: Renderer
     heartbeat: Heartbeat
     worker_id: int
@@ -79,7 +80,7 @@ def execute(task: ClaimedTask, tools: Tools) -> float | None:
     run = _Run(tools=tools, task=task)
     said = log.bind(task=task.task_id, job=task.job_name, items=task.items)
     try:
-        items = _fetch(run)
+        items = tools.reader.items_of(task)
         if exhausted(task.failures, task.items, able=task.able):
             _give_up(run, items)
         else:
@@ -108,18 +109,6 @@ def execute(task: ClaimedTask, tools: Tools) -> float | None:
         said.exception("the attempt failed", action="task_failed")
         _fail(run, Reason.ERROR, f"{type(error).__name__}: {error}")
     return None
-
-
-def _fetch(run: _Run) -> list[Item]:
-    """The task's items, from the shards that hold them."""
-    task, tools = run.task, run.tools
-    with tools.ledger.read() as connection:
-        places = shards.covering(connection, task.job_id, task.first_item, task.stop_item)
-    items: list[Item] = []
-    for first, key in places:
-        held = unpack(tools.store.get(key), key=key)
-        items += held[max(0, task.first_item - first) : task.stop_item - first]
-    return items
 
 
 def _render(run: _Run, items: Sequence[Item]) -> None:

@@ -26,6 +26,7 @@ from workers.claiming import Claimer
 from workers.engine.ports import Renderer
 from workers.execute import Tools
 from workers.heartbeat import BEAT_SECONDS, FARM_BEAT_SECONDS, Heartbeat
+from workers.items import ItemReader
 from workers.loop import work
 from workers.probe import probe
 from workers.settings import WorkerSettings
@@ -103,6 +104,7 @@ def open_workshop(settings: WorkerSettings, stop: Stop) -> Workshop:
         tools = Tools(
             ledger=mill.ledger,
             store=mill.store,
+            reader=ItemReader(mill.ledger, mill.store),
             renderer=_make_renderer(settings, capability),
             heartbeat=heartbeat,
             worker_id=worker_id,

@@ -14,6 +14,7 @@ from workers.claiming import Claimer
 from workers.engine.fake import FakeRenderer
 from workers.execute import Tools
 from workers.heartbeat import Heartbeat
+from workers.items import ItemReader
 from workers.stopping import Stop
 
 
@@ -35,6 +36,7 @@ def tools(ledger: Ledger, store: MemoryStore, worker_id: int, stop: Stop) -> Too
     return Tools(
         ledger=ledger,
         store=store,
+        reader=ItemReader(ledger, store),
         renderer=FakeRenderer(),
         heartbeat=Heartbeat(ledger, worker_id, stop),
         worker_id=worker_id,
