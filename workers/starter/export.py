@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Final
 
 import torch
 from diffusers import (
@@ -15,7 +16,11 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from storage.models.card import DEFAULTS_FILE
 from workers.starter.tokenizer import save_tokenizer
+
+DEFAULTS: Final = {"guidance_scale": 3.0, "num_inference_steps": 20}
+"""What a row that says nothing is rendered with; the checker uses the same."""
 
 
 def new_scheduler() -> DPMSolverMultistepScheduler:
@@ -61,6 +66,8 @@ def export_model(
     pipeline.save_pretrained(str(fresh), safe_serialization=True)
     save_tokenizer(tokenizer, fresh / "tokenizer")
     _ask_for_full_precision(fresh / "text_encoder" / "config.json")
+    defaults = json.dumps(DEFAULTS, indent=2, sort_keys=True)
+    (fresh / DEFAULTS_FILE).write_text(defaults + "\n", encoding="utf-8")
     for notes in folder.glob("*.md"):
         shutil.copy2(notes, fresh / notes.name)
     _swap(fresh, folder)
