@@ -155,7 +155,7 @@ class Claimer:
         own_size = self._capability.ram_bytes.bit_length()
         self._fleet = tuple(
             sorted(
-                fleet.parts(connection),
+                fleet.parts(connection, now=self._ledger.now()),
                 key=lambda part: abs(part.ram_bytes.bit_length() - own_size),
             )
         )

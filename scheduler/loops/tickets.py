@@ -31,7 +31,7 @@ def issue_tickets(ledger: Ledger, office: TicketOffice) -> int:
     """
     with ledger.read() as connection:
         found = open_groups(connection, limit=GROUPS_READ, job_id=None)
-        fleet = fleets.by_class(connection) if found else {}
+        fleet = fleets.by_class(connection, now=ledger.now()) if found else {}
     if not fleet:
         return 0
     wanted = tickets_wanted(found, fleet, office.waiting(), ledger.now())

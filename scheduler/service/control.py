@@ -90,7 +90,7 @@ def why(mill: Mill, reference: str) -> list[str]:
         job = jobs.find(connection, reference)
         if job.state != JobState.OPEN:
             return [f"{job.name} is {job.state}{_next_step(job)}"]
-        against = reasons(connection, job.id)
+        against = reasons(connection, job.id, now=mill.ledger.now())
         at_work = _at_work(connection, job.id)
         leader = leaders.holder(connection, LEADER)
     if against:
@@ -159,7 +159,7 @@ def _present_worker(ledger: Ledger, reference: str) -> Iterator[tuple[sa.Connect
 def status(mill: Mill) -> FarmStatus:
     """How the farm stands. An unreachable broker is said, not raised."""
     with mill.ledger.read() as connection:
-        fleet = fleets.by_class(connection)
+        fleet = fleets.by_class(connection, now=mill.ledger.now())
         counts = _jobs_by_state(connection)
         left = _items_left(connection)
         rate = _rate(connection, mill.ledger.now())
@@ -238,12 +238,16 @@ def _items_left(connection: sa.Connection) -> int:
 
 def _rate(connection: sa.Connection, now: float) -> float:
     """Images a second over the last minute, from the tasks that are or were at work in it."""
-    table = tables.tasks
+    table, jobs_ = tables.tasks, tables.jobs
     since = now - RATE_SECONDS
     began = sa.func.coalesce(table.c.started_at, table.c.claimed_at)
     columns = sa.select(table.c.done, began, table.c.ended_at).where(table.c.done > 0)
+    recent = sa.or_(jobs_.c.finished_at.is_(None), jobs_.c.finished_at > since)
+    ended = sa.and_(
+        table.c.job_id.in_(sa.select(jobs_.c.id).where(recent)), table.c.ended_at > since
+    )
     total = 0.0
-    for where in (table.c.state == TaskState.LEASED, table.c.ended_at > since):
+    for where in (table.c.state == TaskState.LEASED, ended):
         for done, began_at, ended_at in connection.execute(columns.where(where)):
             length = max(1e-3, (ended_at or now) - began_at)
             within = (ended_at or now) - max(began_at, since)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -12,19 +12,23 @@ from storage.contract.states import TaskState, WorkerState
 from storage.db import profiles
 from storage.db.tables import tasks, workers
 
+HEARD_SECONDS: Final = 15.0
+"""A worker beats once a second. From one that was not heard of for so long nothing is expected:
+others must not leave work to it."""
+
 Place = tuple[str, int, int, int]  # kind, VRAM, size of RAM, threads
 
 
-def parts(connection: Connection) -> tuple[FleetPart, ...]:
+def parts(connection: Connection, *, now: float) -> tuple[FleetPart, ...]:
     """The live workers by kind and size."""
-    return _summed(connection.execute(_sums(workers.c.kind)).all(), _speeds(connection))
+    return _summed(connection.execute(_sums(workers.c.kind, now)).all(), _speeds(connection))
 
 
-def by_class(connection: Connection) -> dict[str, ClassFleet]:
+def by_class(connection: Connection, *, now: float) -> dict[str, ClassFleet]:
     """The live workers by VRAM class, and how many of each are idle."""
-    rows = connection.execute(_sums(workers.c.vram_class)).all()
+    rows = connection.execute(_sums(workers.c.vram_class, now)).all()
     speeds = _speeds(connection)
-    busy = _busy(connection)
+    busy = _busy(connection, now)
     by_label: dict[str, list[sa.Row[Any]]] = {}
     for row in rows:
         by_label.setdefault(row.vram_class, []).append(row)
@@ -36,7 +40,11 @@ def by_class(connection: Connection) -> dict[str, ClassFleet]:
     return found
 
 
-def _sums(by: sa.ColumnElement[Any]) -> sa.Select[Any]:
+def _live(now: float) -> tuple[sa.ColumnElement[bool], ...]:
+    return workers.c.state == WorkerState.LIVE, workers.c.seen_at > now - HEARD_SECONDS
+
+
+def _sums(by: sa.ColumnElement[Any], now: float) -> sa.Select[Any]:
     """Counts of live workers by what they are and which model they have loaded."""
     gib = 1 << 30
     what: list[Any] = [
@@ -52,7 +60,7 @@ def _sums(by: sa.ColumnElement[Any]) -> sa.Select[Any]:
         sa.select(
             *what, sa.func.count().label("live"), sa.func.min(workers.c.ram_bytes).label("ram")
         )
-        .where(workers.c.state == WorkerState.LIVE)
+        .where(*_live(now))
         .group_by(*what)
         .order_by(*what[:4])
     )
@@ -91,7 +99,7 @@ def _speeds(connection: Connection) -> dict[str, dict[str, float]]:
     }
 
 
-def _busy(connection: Connection) -> dict[str, int]:
+def _busy(connection: Connection, now: float) -> dict[str, int]:
     """By class, how many live workers hold a lease."""
     found = connection.execute(
         sa.select(workers.c.vram_class, sa.func.count(sa.distinct(workers.c.id)))
@@ -99,7 +107,7 @@ def _busy(connection: Connection) -> dict[str, int]:
         .where(
             tasks.c.state == TaskState.LEASED,
             tasks.c.started_at.is_not(None),
-            workers.c.state == WorkerState.LIVE,
+            *_live(now),
         )
         .group_by(workers.c.vram_class)
     )

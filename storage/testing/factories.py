@@ -187,7 +187,9 @@ def add_job(
         return jobs.get(connection, jobs.create(connection, new, [group], [shard], now=1.0))
 
 
-def add_worker(ledger: Ledger, capability: Capability | None = None, *, pid: int = 1) -> int:
+def add_worker(
+    ledger: Ledger, capability: Capability | None = None, *, pid: int = 1, now: float = 1.0
+) -> int:
     """Register a worker; returns its id."""
     with ledger.write() as connection:
         return workers.register(
@@ -196,7 +198,7 @@ def add_worker(ledger: Ledger, capability: Capability | None = None, *, pid: int
             name=f"testhost/cpu#{pid}",
             pid=pid,
             process_started_at=1.0,
-            now=1.0,
+            now=now,
         )
 
 

@@ -59,11 +59,12 @@ class Points:
                 one.unlink(missing_ok=True)
 
     @contextmanager
-    def losing_tickets(self) -> Iterator[None]:
-        """The broker takes every ticket and keeps none."""
-        lossy = self.folder / "lossy"
+    def losing_tickets(self) -> Iterator[Callable[[], bool]]:
+        """The broker takes every ticket and keeps none; gives a look at whether it lost any."""
+        lossy, lost = self.folder / "lossy", self.folder / "lost"
+        lost.unlink(missing_ok=True)
         lossy.touch()
         try:
-            yield
+            yield lost.exists
         finally:
             lossy.unlink()

@@ -80,7 +80,9 @@ def run(
         wreck.revive()
         if wreck.strike(fault):
             report.struck[str(fault.victim)] += 1
-            told(f"{time.monotonic() - began:4.0f} s  {'?' if done is None else done}/{items}  {fault}")
+            told(
+                f"{time.monotonic() - began:4.0f} s  {'?' if done is None else done}/{items}  {fault}"
+            )
         _pause(wreck, fault.pause)
     last = time.monotonic()
     wreck.mend()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Literal, Protocol
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psutil
@@ -62,6 +63,12 @@ class Services:
         self.database = database
         self.store = store
         self.bucket = ""
+
+    @property
+    def ports(self) -> list[int]:
+        """Where they listen."""
+        store = urlsplit(self.store.endpoint).port
+        return [self.broker.port, self.database.port, int(store or 0)]
 
     @property
     def environment(self) -> dict[str, str]:

@@ -123,7 +123,7 @@ class RabbitServer(Server):
 @pytest.fixture(scope="session")
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
     """A RabbitMQ server; a test that stops it starts it again."""
-    _need(RABBITMQ.exists() and shutil.which("epmd"), "RabbitMQ (apt install rabbitmq-server)")
+    need_rabbitmq()
     server = RabbitServer(tmp_path_factory.mktemp("rabbitmq"))
     server.start()
     yield server
@@ -133,11 +133,21 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis server; a test that stops it starts it again."""
-    _need(shutil.which("redis-server"), "Redis (apt install redis-server)")
+    need_redis()
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
     server.kill()
+
+
+def need_rabbitmq() -> None:
+    """Skip where its programs are missing; in CI, fail."""
+    _need(RABBITMQ.exists() and shutil.which("epmd"), "RabbitMQ (apt install rabbitmq-server)")
+
+
+def need_redis() -> None:
+    """The same for Redis."""
+    _need(shutil.which("redis-server"), "Redis (apt install redis-server)")
 
 
 def _need(there: object, what: str) -> None:

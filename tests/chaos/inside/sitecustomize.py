@@ -76,8 +76,10 @@ def _tickets(module: ModuleType) -> None:
 
     def publish(self: Any, counts: dict[str, int]) -> int:
         """A broker that takes tickets and loses them all, while ``lossy`` lies in the folder."""
-        lossy = (_folder / "lossy").exists()
-        return sum(counts.values()) if lossy else inner(self, counts)
+        if not (_folder / "lossy").exists():
+            return int(inner(self, counts))
+        (_folder / "lost").touch()
+        return sum(counts.values())
 
     module.Tickets.publish = publish
 

@@ -27,7 +27,7 @@ def stop() -> Stop:
 @pytest.fixture
 def worker_id(ledger: Ledger) -> int:
     """A registered worker."""
-    return add_worker(ledger)
+    return add_worker(ledger, now=ledger.now())
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_two_workers_get_smaller_and_smaller_pieces_that_never_meet(
     spec = make_spec(denoise=4)
     add_job(ledger, store, MANY, spec=spec)
     _measured(ledger, spec.profile_key, seconds_per_image=0.01)
-    other = add_worker(ledger, pid=2)
+    other = add_worker(ledger, pid=2, now=ledger.now())
     claimers = [claimer_of(ledger, worker_id), claimer_of(ledger, other)]
 
     cut: list[ClaimedTask] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage.contract.capability import Capability
-from storage.contract.claims import FleetPart
+from storage.contract.claims import FleetPart, Progress
 from storage.db import fleet, profiles, workers
 from storage.db.engine import Ledger
 from storage.testing.factories import add_groups, add_worker, cut_task, make_capability
@@ -47,7 +47,7 @@ def test_workers_of_one_kind_and_size_are_one_part(ledger: Ledger, ids: list[int
         profiles.add(connection, sample, now=1.0)
         workers.note_model(connection, ids[0], "m")
     with ledger.read() as connection:
-        found = fleet.parts(connection)
+        found = fleet.parts(connection, now=2.0)
     assert found == (
         FleetPart(kind="card 24", vram_bytes=24 * GIB, ram_bytes=64 * GIB, count=1),
         FleetPart(
@@ -72,9 +72,25 @@ def test_classes_tell_how_many_are_idle_and_leave_out_who_drains_or_left(
         workers.drain(connection, ids[3], now=2.0)
         workers.leave(connection, ids[4], now=2.0)
     with ledger.read() as connection:
-        found = fleet.by_class(connection)
+        found = fleet.by_class(connection, now=2.0)
     assert {name: (one.live, one.idle) for name, one in found.items()} == {
         "cpu": (1, 1),
         "gpu8": (2, 1),
         "gpu24": (1, 1),
     }
+
+
+def test_a_worker_that_was_not_heard_of_lately_is_not_counted_on(
+    ledger: Ledger, ids: list[int]
+) -> None:
+    add_groups(ledger, (9, 1))
+    cut_task(ledger, ids[0])
+    with ledger.write() as connection:
+        workers.beat(connection, ids[1], Progress(), now=100.0)
+    with ledger.read() as connection:
+        parts = fleet.parts(connection, now=100.0 + fleet.HEARD_SECONDS - 1)
+        classes = fleet.by_class(connection, now=100.0 + fleet.HEARD_SECONDS - 1)
+        later = fleet.parts(connection, now=100.0 + fleet.HEARD_SECONDS)
+    assert [(part.kind, part.count) for part in parts] == [("card 8", 1)]
+    assert {name: (one.live, one.idle) for name, one in classes.items()} == {"gpu8": (1, 1)}
+    assert later == ()
