@@ -59,9 +59,28 @@ def page(
 def latest(connection: Connection, wanted: EventFilter | None = None, *, limit: int) -> list[Event]:
     """The last events, in order; `page` goes on after the last of them."""
     statement = _events(wanted).order_by(events.c.id.desc()).limit(limit)
+    if wanted is not None and wanted.job_id is not None:
+        statement = statement.where(events.c.id.in_(_last_of_job(wanted.job_id, limit)))
     if connection.dialect.name == "postgresql":
         statement = statement.where(_settled())
     return [Event(*row) for row in reversed(connection.execute(statement).all())]
+
+
+def _last_of_job(job_id: int, limit: int) -> sa.Select[Any]:
+    """The events among which a job's last ones are: its own, and those of its last tasks.
+
+    A task begins once and ends once, so its last `limit` events are of the tasks that began or
+    ended last. To look for them from the newest event of all on would take a whole farm's past.
+    """
+    of_job = sa.select(tasks.c.id).where(tasks.c.job_id == job_id)
+    begun = of_job.order_by(tasks.c.id.desc()).limit(limit).subquery()
+    ended = of_job.where(tasks.c.ended_at.is_not(None)).order_by(tasks.c.ended_at.desc())
+    some = sa.union(sa.select(begun.c.id), sa.select(ended.limit(limit).subquery().c.id))
+    own = sa.select(events.c.id).where(events.c.entity == Entity.JOB, events.c.entity_id == job_id)
+    of_tasks = sa.select(events.c.id).where(
+        events.c.entity == Entity.TASK, events.c.entity_id.in_(some)
+    )
+    return sa.select(sa.union_all(own, of_tasks).subquery().c.id)
 
 
 def _events(wanted: EventFilter | None) -> sa.Select[Any]:

@@ -200,6 +200,13 @@ Index(
     sqlite_where=and_(tasks.c.state == "leased", tasks.c.started_at.is_not(None)),
     postgresql_where=and_(tasks.c.state == "leased", tasks.c.started_at.is_not(None)),
 )
+Index(
+    "ix_tasks_ended",
+    tasks.c.job_id,
+    tasks.c.ended_at,
+    sqlite_where=tasks.c.ended_at.is_not(None),
+    postgresql_where=tasks.c.ended_at.is_not(None),
+)
 Index("ix_tasks_worker_id", tasks.c.worker_id)
 Index("ix_tasks_job_id", tasks.c.job_id, tasks.c.id)
 

@@ -8,8 +8,9 @@ from storage.contract.states import Entity
 from storage.db import events, steering
 from storage.db.engine import Ledger
 from storage.db.events import EventFilter
+from storage.db.tasks import hand_back
 from storage.db.transitions import record
-from storage.testing.factories import add_groups, add_worker, cut_task
+from storage.testing.factories import add_groups, add_worker, cut_task, ref_of
 
 
 def verbs(ledger: Ledger, wanted: EventFilter | None = None) -> list[str]:
@@ -65,3 +66,20 @@ def test_on_postgresql_who_follows_misses_no_event_that_is_committed_late(
         assert known == ["second"]
         assert verbs(ledger) == []
     assert verbs(ledger) == ["first", "second"]
+
+
+def test_the_latest_of_a_job_are_of_the_tasks_that_began_or_ended_last(ledger: Ledger) -> None:
+    worker_id = add_worker(ledger)
+    add_groups(ledger, *[(4, 4)] * 4)
+    add_groups(ledger, (4, 4), name="other")
+    cut = [cut_task(ledger, worker_id, group_id=group, lease=group) for group in (1, 2, 3, 4, 5)]
+    with ledger.write() as connection:
+        for number in (2, 4, 0):  # the last of the other job
+            task = cut[number]
+            assert task is not None
+            hand_back(connection, ref_of(task), now=9.0 - number)
+    with ledger.read() as connection:
+        by_pages = events.page(connection, EventFilter(job_id=1), limit=99)
+        for limit in (1, 2, 3, 99):
+            latest = events.latest(connection, EventFilter(job_id=1), limit=limit)
+            assert latest == by_pages[-limit:]
