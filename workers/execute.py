@@ -11,7 +11,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -60,24 +60,27 @@ class _Run:
 
     tools: Tools
     task: ClaimedTask
+    clock: Callable[[], float]
     images: int = 0
     bytes: int = 0
     seconds: float = 0.0  #: rendering, loading left out
-    clock: Callable[[], float] = field(default=time.monotonic)
+    load_seconds: float = 0.0
 
     @property
     def ref(self) -> TaskRef:
         return TaskRef(self.task.task_id, self.task.lease)
 
 
-def execute(task: ClaimedTask, tools: Tools) -> float | None:
+def execute(
+    task: ClaimedTask, tools: Tools, *, clock: Callable[[], float] = time.monotonic
+) -> float | None:
     """Carry out `task`; afterwards it has ended, one way or another.
 
     Returns the seconds an image took, loading left out, if the task was rendered to its end.
 
     Raises what makes the process unfit to go on: `ObjectError`, `LedgerError`, `DeviceLost`.
     """
-    run = _Run(tools=tools, task=task)
+    run = _Run(tools=tools, task=task, clock=clock)
     said = log.bind(task=task.task_id, job=task.job_name, items=task.items)
     try:
         items = tools.reader.items_of(task)
@@ -185,9 +188,12 @@ class _Watching:
         self._started = run.clock()
 
     def tell(self, phase: str, batch: int, step: int) -> None:
-        if self._loading and phase != "load":
+        loads = phase == "load"
+        if loads != self._loading:
+            if self._loading:
+                self._run.load_seconds += self.lap()
             self.restart()
-        self._loading = phase == "load"
+        self._loading = loads
         task = self._run.task
         progress = Progress(
             phase=phase,
@@ -242,8 +248,12 @@ def _measure(run: _Run) -> None:
         bytes=run.bytes,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
+    samples = [sample]
+    if run.load_seconds > 0:
+        samples.append(profiles.load_sample(sample, run.task.spec.model, run.load_seconds))
     with run.tools.ledger.write() as connection:
-        profiles.add(connection, sample, now=run.tools.ledger.now())
+        for one in samples:
+            profiles.add(connection, one, now=run.tools.ledger.now())
 
 
 def _hand_back(run: _Run) -> None:

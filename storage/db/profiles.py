@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -20,6 +22,18 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     bytes: int
     peak_bytes: int
+
+
+_LOAD = "load"
+"""The mode of a profile of loading: an "image" of it is one time a model was loaded."""
+
+
+def load_sample(of: Sample, model: str, seconds: float) -> Sample:
+    """That loading the model took so long, where `of` was measured."""
+    key = f"{_LOAD} {model}"
+    return msgspec.structs.replace(
+        of, profile_key=key, mode=_LOAD, images=1, seconds=seconds, bytes=0
+    )
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,11 +78,25 @@ def by_device(connection: Connection) -> dict[str, dict[str, Profile]]:
     return _fastest(connection, sa.true())
 
 
+def loads_of(connection: Connection, device_kind: str) -> dict[str, float]:
+    """Seconds that loading takes on that kind of device, by model."""
+    found = connection.execute(
+        sa.select(profiles).where(
+            profiles.c.device_kind == device_kind, profiles.c.mode == _LOAD, profiles.c.images > 0
+        )
+    )
+    return {row.profile_key.removeprefix(f"{_LOAD} "): row.seconds / row.images for row in found}
+
+
+def _rendering(where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(profiles).where(where, profiles.c.images > 0, profiles.c.mode != _LOAD)
+
+
 def _fastest(
     connection: Connection, where: sa.ColumnElement[bool]
 ) -> dict[str, dict[str, Profile]]:
     found: dict[str, dict[str, Profile]] = {}
-    for row in connection.execute(sa.select(profiles).where(where, profiles.c.images > 0)):
+    for row in connection.execute(_rendering(where)):
         profile = Profile(
             images=row.images,
             seconds_per_image=row.seconds / row.images,

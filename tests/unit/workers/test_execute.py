@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
+from storage.contract.capability import Mode
 from storage.contract.claims import ClaimedTask
 from storage.contract.errors import (
     DeviceLost,
@@ -23,14 +24,15 @@ from storage.contract.errors import (
     RendermillError,
     StoreFull,
 )
+from storage.contract.items import GroupSpec
 from storage.contract.outcomes import MAX_LAPSES, Failure, Outcome, Reason, exhausted
-from storage.db import images, jobs, tasks
+from storage.db import images, jobs, profiles, tasks
 from storage.db.engine import Ledger
 from storage.db.images import ImageFilter, ImageRow
 from storage.db.ranges import decode_failures
 from storage.db.tables import returned
 from storage.objects.memory import MemoryStore
-from storage.testing.factories import add_job, make_failure, make_item, make_spec, ref_of
+from storage.testing.factories import FakeClock, add_job, make_failure, make_item, make_spec, ref_of
 from workers.engine.batching import Batch
 from workers.engine.fake import FakeRenderer, pixels_of
 from workers.engine.ports import Facts, Picture, Watch
@@ -384,3 +386,42 @@ def test_the_heartbeat_knows_what_the_task_is_doing(
         ("denoise", 2, 2, 7, 7),
     ]
     assert told[0].job == "job"
+
+
+class LoadingRenderer(FakeRenderer):
+    """Takes its time to load before the first picture."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def render(
+        self, spec: GroupSpec, mode: Mode, batches: Sequence[Batch], watch: Watch
+    ) -> Iterator[tuple[Facts, list[Picture]]]:
+        watch.tell("load", 1, 0)
+        self._clock.advance(25)
+        for facts, pictures in super().render(spec, mode, batches, watch):
+            self._clock.advance(2)
+            yield facts, pictures
+
+
+def test_loading_is_measured_apart_from_rendering(
+    ledger: Ledger,
+    store: MemoryStore,
+    tools: Tools,
+    claim: Claim,
+) -> None:
+    clock = FakeClock()
+    job = add_job(ledger, store)
+    task = claim()
+
+    execute(task, dataclasses.replace(tools, renderer=LoadingRenderer(clock)), clock=clock)
+
+    with ledger.read() as connection:
+        loads = profiles.loads_of(connection, tools.device_kind)
+        speeds = profiles.of_device(connection, tools.device_kind)
+    assert loads == {task.spec.model: 25.0}
+    (speed,) = speeds.values()
+    assert speed.seconds_per_image * job.item_count == pytest.approx(
+        2.0 * -(-job.item_count // task.spec.batch.denoise)
+    )
