@@ -149,7 +149,7 @@ def submit_command(
                 return
             made = submit(work, manifest, ledger=opened.ledger, store=opened.store, terms=terms)
         with opened.ledger.read() as connection:
-            against = reasons(connection, made.job.id)
+            against = reasons(connection, made.job.id, now=opened.ledger.now())
     if as_json:
         print_json({"job": made.job, "created": made.created, "waits_because": against})
         return

@@ -23,16 +23,17 @@ GROUPS_EXPLAINED: Final = 50
 VERB: Final = "stall"
 
 
-def reasons(connection: sa.Connection, job_id: int) -> list[str]:
+def reasons(connection: sa.Connection, job_id: int, *, now: float) -> list[str]:
     """Why nothing of the job can be claimed by any live worker; empty if something can."""
-    return _reasons(_shown(connection, job_id), fleets.parts(connection))
+    return _reasons(_shown(connection, job_id), fleets.parts(connection, now=now))
 
 
 def report_stalled(ledger: Ledger) -> list[int]:
     """Record an event for each open job that cannot go on, once until it moves again."""
     with ledger.read() as connection:
-        quiet = _quiet_jobs(connection, ledger.now() - STALLED_SECONDS)
-        live = fleets.parts(connection) if quiet else ()
+        now = ledger.now()
+        quiet = _quiet_jobs(connection, now - STALLED_SECONDS)
+        live = fleets.parts(connection, now=now) if quiet else ()
         why = {job_id: _reasons(_shown(connection, job_id), live) for job_id in quiet}
     stalled = [job_id for job_id, said in why.items() if said]
     if stalled:
@@ -60,12 +61,13 @@ def _reasons(found: list[OpenGroup], parts: Sequence[FleetPart]) -> list[str]:
 def _quiet_jobs(connection: sa.Connection, since: float) -> list[int]:
     """Open jobs where nothing happened after `since`, and that were not said to stall yet.
 
-    Nothing is under lease, and neither the job's last event nor the end of what was claimed of
-    it last is younger. Each is found by one look into an index, however long a job's past is.
+    Nothing is under lease, and neither the job's last event nor the last end of a task of it is
+    younger. Each is found by one look into an index, however long a job's past is.
     """
     jobs, tasks = tables.jobs, tables.tasks
     leased = sa.select(tasks.c.job_id).where(tasks.c.state == TaskState.LEASED)
-    claimed_at, ended_at = _last_task(tasks.c.claimed_at), _last_task(tasks.c.ended_at)
+    claimed_at = _last_task(tasks.c.claimed_at, tasks.c.id)
+    ended_at = _last_task(tasks.c.ended_at, tasks.c.ended_at)
     verb, at = _last_event(tables.events.c.verb), _last_event(tables.events.c.at)
     said = sa.and_(verb == VERB, at > sa.func.coalesce(claimed_at, 0.0))
     found = connection.execute(
@@ -82,10 +84,9 @@ def _quiet_jobs(connection: sa.Connection, since: float) -> list[int]:
     return list(found.scalars())
 
 
-def _last_task(column: sa.ColumnElement[float]) -> sa.ScalarSelect[float]:
-    tasks = tables.tasks
-    of_job = sa.select(column).where(tasks.c.job_id == tables.jobs.c.id)
-    return of_job.order_by(tasks.c.id.desc()).limit(1).scalar_subquery()
+def _last_task(column: sa.Column[float], order: sa.Column[Any]) -> sa.ScalarSelect[float]:
+    of_job = sa.select(column).where(tables.tasks.c.job_id == tables.jobs.c.id, column.is_not(None))
+    return of_job.order_by(order.desc()).limit(1).scalar_subquery()
 
 
 def _last_event(column: sa.ColumnElement[Any]) -> sa.ScalarSelect[Any]:
