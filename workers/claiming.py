@@ -53,6 +53,7 @@ class Claimer:
         self._limit = FEWEST_READ
         self._fleet: tuple[FleetPart, ...] = ()
         self._speeds: dict[str, float] = {}
+        self._loads: dict[str, float] = {}
         self._fleet_read_at = -1e9
         self._noted_model: str | None = None
         self._own_speeds: dict[str, float] = {}
@@ -142,6 +143,7 @@ class Claimer:
             loaded_model=loaded_model,
             seconds_per_image=self._speeds,
             own_seconds_per_image=self._own_speeds,
+            load_seconds=self._loads,
             fleet=self._fleet,
             more_groups=more_groups,
         )
@@ -151,6 +153,7 @@ class Claimer:
             return
         found = profiles.of_device(connection, self._capability.kind)
         self._speeds = {key: profile.seconds_per_image for key, profile in found.items()}
+        self._loads = profiles.loads_of(connection, self._capability.kind)
         # Its own part first: the policy takes the first that looks like the worker for that.
         own_size = self._capability.ram_bytes.bit_length()
         self._fleet = tuple(
