@@ -31,7 +31,7 @@ def main() -> None:
     _say(f"{options.broker}, seed {options.seed}, {per_image:.3f} s an image")
     with (
         tempfile.TemporaryDirectory(prefix="rendermill-chaos-") as folder,
-        wreck_of(Path(folder), options.broker) as wreck,
+        wreck_of(Path(folder), options.broker, options.lease) as wreck,
     ):
         os.environ.update(wreck.services.environment)  # the checks read the store
         run.start_workers(wreck, per_image)
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--broker", choices=BROKERS, default="rabbitmq")
     parser.add_argument("--pause", type=float, default=2.0, help="seconds between faults")
+    parser.add_argument("--lease", type=float, default=20.0, help="seconds a lease lasts")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     return parser
 

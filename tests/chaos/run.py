@@ -80,9 +80,8 @@ def run(
         wreck.revive()
         if wreck.strike(fault):
             report.struck[str(fault.victim)] += 1
-            told(
-                f"{time.monotonic() - began:4.0f} s  {'?' if done is None else done}/{items}  {fault}"
-            )
+            at = "?" if done is None else done
+            told(f"{time.monotonic() - began:4.0f} s  {at}/{items}  {fault}")
         _pause(wreck, fault.pause)
     last = time.monotonic()
     wreck.mend()
@@ -91,7 +90,7 @@ def run(
     report.missed = wreck.missed
     report.outcomes = check_all(wreck.farm, JOB, items=items)
     states = wreck.farm.query("SELECT state, count(*) FROM tasks GROUP BY state")
-    report.tasks = {state: count for state, count in states}
+    report.tasks = dict(states)
     return report
 
 

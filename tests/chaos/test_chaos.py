@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import itertools
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -66,15 +67,16 @@ def test_a_worker_cut_off_from_the_network_is_taken_for_gone_and_comes_back(wrec
 
 def test_a_worker_whose_disk_is_full_goes_on(wreck: Wreck) -> None:
     home = wreck.farm.folder / "one"
-    with _small_disk(home):
+    with _small_disk(home), ExitStack() as full:
         wreck.keep("one", lambda: wreck.farm.start_worker("one", 8.0, seconds=0.02))
-        run.submit(wreck, 300)
+        run.submit(wreck, 400)
         wreck.farm.wait_until(lambda: (wreck.outcomes() or 0) > 0, "the first outcome")
-        _fill(home / "filler")
-        killed = wreck.strike(Fault(victim=Victim.CHILD))  # what is born now finds the disk full
-        assert killed
-        wreck.farm.wait_until(lambda: wreck.outcomes() == 300, "all outcomes")
-        check_all(wreck.farm, run.JOB, items=300)
+        full.enter_context(_kept_full(home / "filler"))
+        at = wreck.outcomes() or 0
+        wreck.farm.wait_until(lambda: (wreck.outcomes() or 0) > at, "work on a full disk")
+        assert wreck.strike(Fault(victim=Victim.CHILD, point="before-claim"))
+        wreck.farm.wait_until(lambda: wreck.outcomes() == 400, "work of one born on a full disk")
+        check_all(wreck.farm, run.JOB, items=400)
         wreck.farm.kill("one")
 
 
@@ -129,11 +131,26 @@ def _small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def _fill(file: Path) -> None:
-    """Take all the space there is."""
-    with suppress(OSError), open(file, "wb", buffering=0) as filler:
-        while filler.write(bytes(4096)):
-            pass
+@contextmanager
+def _kept_full(file: Path) -> Iterator[None]:
+    """Take all the space there is, and all that is set free."""
+    over = threading.Event()
+
+    def fill() -> None:
+        with open(file, "wb", buffering=0) as filler:
+            while not over.is_set():
+                try:
+                    filler.write(bytes(4096))
+                except OSError:
+                    over.wait(0.005)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _log(wreck: Wreck, name: str) -> str:

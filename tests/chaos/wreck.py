@@ -21,7 +21,7 @@ from tests.chaos.services import Broker, Service, Services, services
 from tests.services.farm import Farm
 
 LEASE_SECONDS: Final = 6.0
-"""Of every task, so that a lapse need not be waited for; the shortest else is a minute."""
+"""Of tasks in tests, so that a lapse need not be waited for; the shortest else is a minute."""
 
 SILENT_SECONDS: Final = 8.0
 """After which a worker of another machine is taken for gone."""
@@ -39,6 +39,7 @@ class Wreck:
     farm: Farm
     services: Services
     points: Points
+    lease_seconds: float  #: of every task
     missed: int = 0  #: faults at points that nobody got to in time
     _starts: dict[str, Callable[[], object]] = field(default_factory=dict)
     _asleep: list[tuple[float, psutil.Process]] = field(default_factory=list)
@@ -113,7 +114,7 @@ class Wreck:
         with suppress(psutil.NoSuchProcess):
             if fault.victim is Victim.FROZEN:
                 found.suspend()
-                self._asleep.append((time.monotonic() + LEASE_SECONDS + 3.0, found))
+                self._asleep.append((time.monotonic() + self.lease_seconds + 3.0, found))
             else:
                 found.kill()
         return True
@@ -160,16 +161,21 @@ class Wreck:
 
 
 @contextmanager
-def wreck_of(folder: Path, broker: Broker) -> Iterator[Wreck]:
+def wreck_of(folder: Path, broker: Broker, lease_seconds: float = LEASE_SECONDS) -> Iterator[Wreck]:
     """A farm over services of its own, ready to be struck; all ends with the block."""
     points = Points(folder / "points")
     with services(folder / "services", broker) as running:
         environment = running.environment | points.environment
         environment |= {
-            "CHAOS_LEASE_SECONDS": str(LEASE_SECONDS),
+            "CHAOS_LEASE_SECONDS": str(lease_seconds),
             "CHAOS_SILENT_SECONDS": str(SILENT_SECONDS),
         }
-        wreck = Wreck(farm=Farm(folder / "farm", environment), services=running, points=points)
+        wreck = Wreck(
+            farm=Farm(folder / "farm", environment),
+            services=running,
+            points=points,
+            lease_seconds=lease_seconds,
+        )
         try:
             wreck.farm.run("init")
             wreck.keep("scheduler", lambda: wreck.farm.start("scheduler", "scheduler"))
