@@ -132,6 +132,7 @@ class Supervisors:
         return [sys.executable, "-m", "workers", "supervise", *(x for pair in given for x in pair)]
 
     def _listen(self, lines: IO[bytes]) -> None:
-        for line in lines:
-            with suppress(msgspec.DecodeError):
-                self._told.put(msgspec.json.decode(line, type=Told))
+        with lines:
+            for line in lines:
+                with suppress(msgspec.DecodeError):
+                    self._told.put(msgspec.json.decode(line, type=Told))

@@ -54,7 +54,7 @@ def test_a_broker_that_restarts_is_found_again_with_its_tickets(
     broker.kill()
     with pytest.raises(BrokerUnavailable):
         tickets.waiting()  # the connection it had broke
-    with pytest.raises(BrokerUnavailable, match="(?i)connection refused"):
+    with pytest.raises(BrokerUnavailable, match=r"(?i)connection refused"):
         tickets.waiting()
     broker.start()
     assert _soon(tickets, "gpu8") == 3

@@ -65,7 +65,12 @@ def test_what_was_opened_is_closed_when_the_rest_cannot_be(
 ) -> None:
     closed: list[str] = []
     close = Ledger.close
-    monkeypatch.setattr(Ledger, "close", lambda self: (closed.append(self.where), close(self)))
+
+    def noted(self: Ledger) -> None:
+        closed.append(self.where)
+        close(self)
+
+    monkeypatch.setattr(Ledger, "close", noted)
 
     with pytest.raises(SettingError):
         open_mill(Connections(home=tmp_path, storage_url="s3://"), create=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -268,11 +269,16 @@ def test_it_listens_to_its_classs_queue_alone_and_the_child_registers_with_that_
     monkeypatch.setenv("RENDERMILL_BROKER_URL", "amqp://host")
     monkeypatch.setenv(consumer.SETTINGS, "")
     monkeypatch.setattr(consumer, "_watch_supervisor", lambda: None)
-    monkeypatch.setattr(consumer, "_run_celery", lambda _app, name, _s: heard.append(name) or 0)
+
+    def run(_app: Any, name: str, _settings: WorkerSettings) -> int:
+        heard.append(name)
+        return 0
+
+    monkeypatch.setattr(consumer, "_run_celery", run)
 
     consume(WorkerSettings(home=Path("home"), vram_limit=vram_limit))
 
-    told = WorkerSettings.decode(consumer.os.environ[consumer.SETTINGS])
+    told = WorkerSettings.decode(os.environ[consumer.SETTINGS])
     assert heard == [queue]
     assert f"render.v1.{told.vram_class}" == queue
 

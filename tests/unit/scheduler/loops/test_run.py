@@ -259,7 +259,7 @@ def test_a_worker_heard_from_just_now_is_not_dead_because_it_is_not_found_here(
 def test_stalls_are_looked_for_once_in_a_while(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     time = FakeClock()
     looks: list[float] = []
-    monkeypatch.setattr(run.time, "monotonic", time)
+    monkeypatch.setattr("scheduler.loops.run.time.monotonic", time)
     monkeypatch.setattr(run, "report_stalled", lambda _ledger: looks.append(time.now))
 
     for _ in range(61):
