@@ -145,7 +145,10 @@ def submit_command(
         limits = read_limits(os.environ)
         with prepared(options, limits=limits, describe=describe, dry_run=only_show) as work:
             if only_show:
-                dry_run.show(work, home, RunOptions(), as_json=as_json)
+                one = RunOptions(devices=("cpu",) if options.on_cpu else ("cuda:0",), processes=1)
+                dry_run.show(work, home, one, as_json=as_json)
+                if not as_json:
+                    out.print("The time is that of one worker; a fleet shares it.", style="dim")
                 return
             made = submit(work, manifest, ledger=opened.ledger, store=opened.store, terms=terms)
         with opened.ledger.read() as connection:
