@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 
 from storage.contract.errors import (
     DeviceLost,
@@ -20,6 +19,7 @@ from storage.contract.errors import (
     SettingError,
 )
 from storage.settings import read_connections
+from workers.logs import configure_logs
 from workers.settings import EXIT_SURROUNDINGS, GRACE_SECONDS, RENDERERS, WorkerSettings
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run what the command line says."""
     options = _parser().parse_args()
-    _configure_logging()
+    configure_logs()
     sys.exit(_supervise(options) if options.command == "supervise" else _work(options))
 
 
@@ -178,17 +178,3 @@ def _passed_on(options: argparse.Namespace) -> list[str]:
         if value is not None
         for part in (f"--{name}", value)
     ]
-
-
-def _configure_logging() -> None:
-    """JSON lines on standard error, which the supervisor keeps in a file per worker."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

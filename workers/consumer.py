@@ -40,6 +40,7 @@ from storage.contract.errors import (
     StoreFull,
 )
 from storage.settings import BROKER_URL, read_connections
+from workers.logs import configure_logs
 from workers.loop import work
 from workers.probe import class_at
 from workers.settings import EXIT_SURROUNDINGS, WorkerSettings
@@ -239,6 +240,7 @@ _child: Child | None = None
 @worker_process_init.connect
 def _be_born(**_said: object) -> None:
     global _child  # noqa: PLW0603 - Celery offers no other place for what a process owns
+    configure_logs()  # it was born without its parent's memory
     _child = Child(WorkerSettings.decode(os.environ[SETTINGS]))
     _child.start()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import psutil
+import structlog
 
 from storage.contract.errors import StaleTransition
 from storage.contract.outcomes import Failure, Reason
@@ -21,6 +22,8 @@ from storage.db import tasks, workers
 from storage.db.engine import Ledger
 
 _SAME_BIRTH_SECONDS = 0.05
+
+log = structlog.get_logger()
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -44,11 +47,17 @@ def this_process() -> Process:
 
 
 def leave_note(file: Path) -> None:
-    """Say that this process is the worker at this place."""
+    """Say that this process is the worker at this place.
+
+    Where that cannot be written (the disk may be full), its leases lapse if it is killed.
+    """
     note = Note(socket.gethostname(), this_process(), _process(os.getppid()))
     partial = file.with_suffix(".partial")
-    partial.write_bytes(msgspec.json.encode(note))
-    partial.replace(file)
+    try:
+        partial.write_bytes(msgspec.json.encode(note))
+        partial.replace(file)
+    except OSError as error:
+        log.warning("cannot leave a note for a successor", action="no_note", error=str(error))
 
 
 def take_note_away(file: Path) -> None:

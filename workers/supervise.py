@@ -130,9 +130,9 @@ class Supervisor:
                     told = True
                 if self.stop.wait(0.5):
                     return False
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            with suppress(OSError):  # a full disk takes no name, and the lock holds without
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), str(os.getpid()).encode())
         return True
 
     def _start(self, place: Place) -> None:

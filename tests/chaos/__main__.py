@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import signal
 import sys
 import tempfile
 from pathlib import Path
+from types import FrameType
 
 from tests.chaos import faults, run
 from tests.chaos.services import BROKERS
@@ -24,6 +26,8 @@ _BUSY = 0.45
 def main() -> None:
     """Run once."""
     options = _parser().parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)  # also where they were ignored: everything is to be ended
     for name in [name for name in os.environ if name.startswith("RENDERMILL_")]:
         del os.environ[name]
     seconds = options.minutes * 60
@@ -55,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lease", type=float, default=20.0, help="seconds a lease lasts")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     return parser
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _say(text: str) -> None:

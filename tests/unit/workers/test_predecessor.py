@@ -164,3 +164,8 @@ def test_a_worker_takes_its_own_note_away_and_not_its_successors(file: Path) -> 
     assert not file.exists()
 
     take_note_away(file)  # safe to repeat
+
+
+def test_a_worker_that_cannot_leave_a_note_works_without_one(tmp_path: Path) -> None:
+    leave_note(tmp_path / "no such folder" / "cpu-0.worker")
+    assert list(tmp_path.iterdir()) == []
