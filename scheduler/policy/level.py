@@ -16,7 +16,10 @@ LEAVE_MARGIN: Final = 1.03
 """A worker leaves its model only for one that would end later by this factor even with it."""
 
 PATIENCE_SECONDS: Final = 30.0
-"""How long the rest of a group is kept for others that would end it sooner."""
+"""How long the rest of a group is kept for others that would end it sooner, at most."""
+
+PATIENCE_BATCHES: Final = 4.0
+"""The same in batches of the worker that keeps it: it could have rendered it by then."""
 
 STARVING_SECONDS: Final = 600.0
 """A job of which nothing was claimed for so long goes before a loaded model."""
@@ -141,7 +144,8 @@ def _passed_over(one: Prospect, now: float, drain: float) -> bool:
     """
     claimed = [at for group in one.work.groups if (at := group.last_claimed_at) is not None]
     if claimed:
-        return now - max(claimed) > drain + PATIENCE_SECONDS
+        patience = min(PATIENCE_SECONDS, 1.0 + PATIENCE_BATCHES * one.batch_seconds)
+        return now - max(claimed) > drain + patience
     return now - _touched(one) > drain + STARVING_SECONDS
 
 
