@@ -66,6 +66,7 @@ def export_model(
     pipeline.save_pretrained(str(fresh), safe_serialization=True)
     save_tokenizer(tokenizer, fresh / "tokenizer")
     _ask_for_full_precision(fresh / "text_encoder" / "config.json")
+    _forget_origin(fresh)
     defaults = json.dumps(DEFAULTS, indent=2, sort_keys=True)
     (fresh / DEFAULTS_FILE).write_text(defaults + "\n", encoding="utf-8")
     for notes in folder.glob("*.md"):
@@ -78,6 +79,14 @@ def _ask_for_full_precision(config: Path) -> None:
     values = json.loads(config.read_text(encoding="utf-8"))
     values["dtype"] = "float32"
     config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _forget_origin(folder: Path) -> None:
+    """Take out where a part was loaded from: a path of the machine that trained it."""
+    for config in folder.glob("*/config.json"):
+        values = json.loads(config.read_text(encoding="utf-8"))
+        if values.pop("_name_or_path", None) is not None:
+            config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _swap(fresh: Path, folder: Path) -> None:
