@@ -59,8 +59,9 @@ class Heartbeat:
         self._told = 0  #: how often the renderer reported
         self._heard = 0  #: how often it had when the lease was last renewed
         self._renew_from = 0.0  #: not before this time
-        self._lease_lost = False
-        self._job_stopped = False
+        # Both name the task they are about: a beat may hear of one that has ended meanwhile.
+        self._lost: ClaimedTask | None = None
+        self._stopped: ClaimedTask | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -76,7 +77,6 @@ class Heartbeat:
 
     def take(self, task: ClaimedTask, *, waiting: Sequence[ClaimedTask] = ()) -> None:
         """A task begins; those `waiting` for their turn after it are to be kept too."""
-        self._lease_lost = self._job_stopped = False
         self._renew_from = 0.0
         self._waiting = tuple(waiting)
         self._task = task
@@ -104,14 +104,20 @@ class Heartbeat:
     @property
     def stop_after_batch(self) -> bool:
         """Whether the task should end at the next border of a batch."""
-        return self._stop.requested or self._job_stopped or self._lease_lost
+        stopped = self._stopped is not None and self._stopped is self._task
+        return self._stop.requested or stopped or self._lease_lost
+
+    @property
+    def _lease_lost(self) -> bool:
+        return self._lost is not None and self._lost is self._task
 
     def beat(self) -> None:
         """Beat once; an unreachable ledger is logged, and tried again with the next beat."""
+        task = self._task
         try:
-            self._beat()
+            self._beat(task)
         except LeaseLost:
-            self._lease_lost = True
+            self._lost = task
         except LedgerUnavailable as error:
             log.warning("the ledger cannot be reached", action="beat_failed", error=str(error))
 
@@ -119,8 +125,8 @@ class Heartbeat:
         while not self._ended.wait(self._seconds):
             self.beat()
 
-    def _beat(self) -> None:
-        told, task, waiting = self._told, self._task, self._waiting
+    def _beat(self, task: ClaimedTask | None) -> None:
+        told, waiting = self._told, self._waiting
         now = self._ledger.now()
         with self._ledger.write() as connection:
             state = workers.beat(connection, self._worker_id, self._progress, now=now)
@@ -139,7 +145,7 @@ class Heartbeat:
             job_state = connection.execute(
                 sa.select(tables.jobs.c.state).where(tables.jobs.c.id == task.job_id)
             ).scalar_one()
-        self._job_stopped = job_state in (JobState.PAUSED, JobState.CANCELLED)
+        self._stopped = task if job_state in (JobState.PAUSED, JobState.CANCELLED) else None
 
     def _keep_hours(self, connection: sa.Connection, hours: str, state: str, now: float) -> str:
         """Go to sleep or wake up when it is time; what an operator drained stays so."""

@@ -102,6 +102,34 @@ def test_the_renderer_learns_of_a_lost_lease_at_its_next_step(
         heartbeat.tell(Progress(phase="denoise"))
 
 
+@pytest.mark.parametrize("ending", ["lapse", "pause"])
+def test_a_beat_that_hears_late_of_a_task_leaves_the_next_one_alone(
+    ledger: Ledger, store: MemoryStore, heartbeat: Heartbeat, claim: Claim, ending: str
+) -> None:
+    job = add_job(ledger, store)
+    first = claim()
+    add_job(ledger, store, name="next")
+    second = claim()
+    heartbeat.take(first)
+    heartbeat.tell(Progress(phase="denoise"))
+
+    def now() -> float:
+        """The beat has begun; the task ends and another is taken before it gets on."""
+        with ledger.write() as connection:
+            if ending == "pause":
+                advance(connection, Entity.JOB, job.id, "pause", now=1.0)
+            else:
+                tasks.lapse(connection, ref_of(first), now=2.0, failure=make_failure())
+        heartbeat.take(second)
+        return 3.0
+
+    ledger.now = now  # type: ignore[method-assign]
+    heartbeat.beat()
+
+    assert not heartbeat.stop_after_batch
+    heartbeat.tell(Progress(phase="denoise"))
+
+
 @pytest.mark.parametrize("verb", ["pause", "cancel"])
 def test_a_paused_or_cancelled_job_stops_its_task_after_the_batch(
     ledger: Ledger, store: MemoryStore, heartbeat: Heartbeat, claim: Claim, verb: str
@@ -141,7 +169,7 @@ def test_a_new_task_forgets_what_befell_the_last_one(
     heartbeat.beat()
     heartbeat.release()
 
-    heartbeat.take(task)
+    heartbeat.take(claim())
 
     heartbeat.tell(Progress(phase="denoise"))
     assert not heartbeat.stop_after_batch
