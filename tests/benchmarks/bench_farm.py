@@ -10,6 +10,8 @@ run, so that the ratios hold on a machine that others use too; single figures do
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from collections.abc import Callable
 
 from tests.benchmarks.farm.losing import losing
@@ -35,6 +37,7 @@ def main() -> None:
         "losing": lambda on: losing(on, options.rounds),
         "scaling": lambda on: scaling(on, options.images_each),
     }
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
     with services() as running:
         for name in options.measurements or _NAMES:
             print(f"\n### {name}\n", flush=True)
