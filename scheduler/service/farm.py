@@ -22,7 +22,8 @@ def initialise(connections: Connections) -> dict[str, str]:
     """
     if not connections.is_farm:
         open_mill(connections, create=True).close()
-        return {"home": f"{connections.home}: catalog at schema {HEAD}"}
+        said = f"{connections.home}: catalog at schema {HEAD}"
+        return {"home": said, "storage": _try_store(connections)}
     done = {}
     ledger = open_ledger(connections)
     try:

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,15 @@ from storage.objects.memory import MemoryStore
 from storage.testing.factories import add_job, cut_task, make_capability
 from workers.settings import EXIT_SURROUNDINGS
 from workers.stopping import Stop
-from workers.supervise import EARLY_DEATHS, Event, Place, Supervisor, worker_environment
+from workers.supervise import (
+    EARLY_DEATHS,
+    PAUSES,
+    Child,
+    Event,
+    Place,
+    Supervisor,
+    worker_environment,
+)
 
 
 class Told:
@@ -40,6 +49,10 @@ class Told:
         assert found is not None, self.names
         return found
 
+    def wait_for_count(self, name: str, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.names.count(name) >= count, 60), self.names
+
     @property
     def names(self) -> list[str]:
         return [event.event for event in self.events]
@@ -58,7 +71,7 @@ def told() -> Told:
 
 @pytest.fixture
 def supervise(ledger: Ledger, tmp_path: Path, told: Told, stop: Stop) -> Supervise:
-    def made(*programs: str, grace: float = 30.0) -> Supervisor:
+    def made(*programs: str, grace: float = 30.0, lasting: bool = False) -> Supervisor:
         places = [
             Place(
                 device="cpu",
@@ -69,7 +82,13 @@ def supervise(ledger: Ledger, tmp_path: Path, told: Told, stop: Stop) -> Supervi
             for slot, program in enumerate(programs)
         ]
         return Supervisor(
-            places=places, home=tmp_path, ledger=ledger, stop=stop, grace=grace, tell=told
+            places=places,
+            home=tmp_path,
+            ledger=ledger,
+            stop=stop,
+            grace=grace,
+            tell=told,
+            lasting=lasting,
         )
 
     return made
@@ -216,3 +235,94 @@ def test_a_worker_runs_with_its_threads_and_without_remote_code() -> None:
     assert environment["OMP_NUM_THREADS"] == "3"
     assert environment["DIFFUSERS_DISABLE_REMOTE_CODE"] == "true"
     assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_one_that_lasts_starts_its_children_again_whatever_they_die_of(
+    supervise: Supervise, told: Told, stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.supervise.PAUSES", (0.0,))
+    codes = (0, 1, EXIT_SURROUNDINGS, 0, 1, EXIT_SURROUNDINGS)
+    counter = supervise("pass").home / "count"
+    program = (
+        "import pathlib, sys\n"
+        f"file = pathlib.Path({str(counter)!r})\n"
+        "number = int(file.read_text()) if file.exists() else 0\n"
+        "file.write_text(str(number + 1))\n"
+        f"codes = {codes}\n"
+        "if number < len(codes): print('word', number, flush=True); sys.exit(codes[number])\n"
+        "sys.stdin.read()"
+    )
+    supervisor = supervise(program, lasting=True)
+    running = threading.Thread(target=supervisor.run)
+    running.start()
+    told.wait_for_count("started", len(codes) + 1)
+    stop.drain(0, "test")
+    running.join(60)
+
+    assert told.names == ["started", "died"] * len(codes) + ["started"]
+    died = [event.message for event in told.events if event.event == "died"]
+    assert died[1].startswith("its process ended with exit code 1: word 1; see ")
+
+
+def test_pauses_grow_while_a_place_dies_early_and_begin_anew_once_it_did_well(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = supervise("pass", lasting=True)
+    monkeypatch.setattr("workers.supervise.time.monotonic", lambda: 100.0)
+    monkeypatch.setattr("workers.supervise.time.time", lambda: 1000.0)
+
+    def pause(*, worked: bool = False, started_at: float = 999.0) -> float:
+        child = Child(
+            place=supervisor.places[0],
+            process=Ended(),  # type: ignore[arg-type]
+            started_at=started_at,
+            log=supervisor.home / "log",
+        )
+        assert supervisor._start_again(child, worked=worked)
+        (due, _place) = supervisor._due.pop()
+        return due - 100.0
+
+    assert [pause() for _ in range(7)] == [*PAUSES, PAUSES[-1], PAUSES[-1]]
+    assert pause(worked=True) == 0.0
+    assert pause() == PAUSES[0]
+    assert pause(started_at=900.0) == 0.0, "it lived for more than a minute"
+
+
+class Ended:
+    """A process that ended."""
+
+    returncode = 1
+
+
+def test_asked_again_while_its_children_drain_it_hurries_them(
+    supervise: Supervise, told: Told, stop: Stop
+) -> None:
+    program = (
+        "import pathlib, signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('drains', flush=True))\n"
+        "print('ready', flush=True)\n"
+        "while True: signal.pause()"
+    )
+    supervisor = supervise(program, grace=3600.0)
+    running = threading.Thread(target=supervisor.run)
+    running.start()
+    told.wait_for("started")
+    log = supervisor.children[0].log
+    child = psutil.Process(told.wait_for("started").pid)
+    _wait_for_line(log, "ready")
+    stop.drain(3600.0, "asked to drain")
+    _wait_for_line(log, "drains")
+    assert child.is_running()
+
+    stop.drain(0.0, "asked to stop at once")
+    running.join(60)
+
+    assert not running.is_alive()
+    assert not child.is_running()
+
+
+def _wait_for_line(log: Path, line: str) -> None:
+    deadline = time.monotonic() + 60
+    while line not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)

@@ -12,11 +12,10 @@ from typer.testing import Result
 
 from scheduler.service.home import open_home
 from storage.db import steering
-from tests.unit.scheduler.cli.conftest import Printed
 
 Run = Callable[..., Result]
 ReadJson = Callable[..., Any]
-Program = Callable[..., Printed]
+Program = Callable[..., Any]
 
 
 def test_a_job_is_paused_resumed_and_cancelled(run: Run) -> None:

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from tests.unit.scheduler.cli.conftest import Printed
-
 
 def test_a_home_that_is_well_passes(run: Callable[..., Result]) -> None:
     shown = run("doctor").stdout
@@ -38,7 +36,7 @@ def test_a_part_that_does_not_work_is_an_exit_code_and_an_advice(
 
 
 def test_a_setting_that_cannot_work_is_one_error(
-    program: Callable[..., Printed], monkeypatch: pytest.MonkeyPatch
+    program: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RENDERMILL_STORAGE_URL", "ftp://somewhere")
 

@@ -16,10 +16,9 @@ from scheduler.service.home import open_home
 from storage.contract.errors import InputError
 from storage.db import jobs
 from storage.home import CATALOG
-from tests.unit.scheduler.cli.conftest import Printed
 
 Run = Callable[..., Result]
-Program = Callable[..., Printed]
+Program = Callable[..., Any]
 ReadJson = Callable[..., Any]
 NOW = 1_800_000_000.0
 
@@ -41,7 +40,9 @@ def test_init_makes_a_home_and_may_be_repeated(run: Run, tmp_path: Path) -> None
     for _ in range(2):
         assert "catalog at schema" in run("init", at=tmp_path / "new").stdout
     assert (tmp_path / "new" / CATALOG).is_file()
-    assert set(json.loads(run("init", "--json", at=tmp_path / "new").stdout)) == {"home"}
+    assert set(json.loads(run("init", "--json", at=tmp_path / "new").stdout)) == {
+        *("home", "storage")
+    }
 
 
 def test_a_scheduler_is_for_a_farm_only(program: Program) -> None:

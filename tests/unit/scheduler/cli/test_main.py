@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from scheduler.cli import main as main_module
 from scheduler.cli import reading
+from scheduler.cli.main import app
 from storage.contract.errors import InputError, LedgerUnavailable, RendermillError
 
 Program = Callable[..., Any]
@@ -125,3 +127,17 @@ def test_the_entry_point_of_the_package_is_this_program() -> None:
 
     (script,) = entry_points(group="console_scripts", name="rendermill")
     assert script.load() is main_module.main
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("jobs", "job", "images", "image", "status", "workers", "why", "events", "doctor"),
+        *("init", "submit", "worker", "pause", "resume", "cancel", "retry", "priority"),
+        *("render", "contact-sheet", "simulate"),
+    ],
+)
+def test_every_command_that_tells_something_tells_it_to_programs_too(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+
+    assert ("--json" in shown.output) == (command != "contact-sheet")

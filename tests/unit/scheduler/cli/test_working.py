@@ -11,9 +11,8 @@ import pytest
 from scheduler.cli import working
 from scheduler.service.supervisors import DevicePlan, Orders, Told
 from storage.contract.errors import RendermillError, SchemaMismatch, SettingError
-from tests.unit.scheduler.cli.conftest import Printed
 
-Program = Callable[..., Printed]
+Program = Callable[..., Any]
 
 
 class FakeSupervisors:
