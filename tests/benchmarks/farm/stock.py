@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
+import psycopg
+import sqlalchemy as sa
 
 from tests.benchmarks.farm.parts import ROOT, Services
 
@@ -30,12 +33,32 @@ with app.connection_for_write() as connection, app.amqp.Producer(connection) as 
 """
 
 
-def run_stock(
-    services: Services, broker: str, *, images: int, processes: int, prefetch: int
-) -> tuple[float, float]:
-    """Images/s that the workers do, of a queue that is full when they start; and published/s.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stock:
+    """What came of a run: seconds for an image."""
 
-    The clock runs from the first task to the last, so no start-up is in it.
+    publishing: float
+    working: float  #: of a queue that is full when the workers start
+
+    @property
+    def both(self) -> float:
+        """One after the other, as with a farm that is given a manifest."""
+        return self.publishing + self.working
+
+
+def run_stock(
+    services: Services,
+    broker: str,
+    *,
+    images: int,
+    processes: int,
+    prefetch: int,
+    database: str | None = None,
+) -> Stock:
+    """Publish and work off; with a `database`, each task records its image there.
+
+    The clocks run from the first message to the last and from the first task to the last, so
+    no start-up is in them.
     """
     folder = services.folder / f"stock-{time.monotonic_ns()}"
     folder.mkdir()
@@ -44,6 +67,8 @@ def run_stock(
         "BENCH_PREFETCH": str(prefetch),
         "PYTHONPATH": str(ROOT),
     }
+    if database is not None:
+        environment["BENCH_ROWS"] = _with_table(database)
     published = subprocess.run(
         [sys.executable, "-c", _PUBLISH, str(images), str(folder)],
         env=environment, capture_output=True, text=True, check=True, timeout=300,
@@ -59,7 +84,17 @@ def run_stock(
     finally:
         _end(worker)
     first, last = (float((folder / name).read_text()) for name in ("first", "last"))
-    return images / (last - first), images / float(published.stdout)
+    return Stock(publishing=float(published.stdout) / images, working=(last - first) / images)
+
+
+def _with_table(database: str) -> str:
+    plain = sa.make_url(database).set(drivername="postgresql").render_as_string()
+    statement = (
+        "CREATE TABLE IF NOT EXISTS stock (id bigserial PRIMARY KEY, prompt text, seed bigint)"
+    )
+    with psycopg.connect(plain) as connection:
+        connection.execute(statement)
+    return plain
 
 
 def _wait_for(file: Path, worker: subprocess.Popen[bytes]) -> None:
