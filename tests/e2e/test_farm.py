@@ -116,6 +116,22 @@ def test_a_killed_worker_loses_nothing(farm: Farm, place: str) -> None:
     farm.check("sweep", items=300)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_worker_told_to_end_hands_back_what_it_has_and_signs_off(
+    farm: Farm, number: signal.Signals
+) -> None:
+    farm.start("scheduler", "scheduler")
+    farm.start_worker("one", 8.0, seconds=0.3)
+    farm.run("submit", manifest(farm, 400), "--name", "long")
+    farm.wait_until(lambda: farm.outcomes("long") > 0, "the first outcomes")
+    farm.kill("scheduler")  # so that nobody rescues what would be left behind
+    farm.programs["one"].send_signal(number)
+    farm.programs["one"].wait(30)
+    ended = farm.query("SELECT state, count(*) FROM tasks GROUP BY state")
+    assert {row.state for row in ended} <= {"finished", "returned"}
+    assert [row.state for row in farm.query("SELECT state FROM workers")] == ["gone"]
+
+
 def test_a_second_scheduler_takes_over_from_one_that_was_killed(farm: Farm) -> None:
     farm.start("first", "scheduler")
     farm.wait_until(lambda: "leads" in farm.run("health", "scheduler", code=None), "a leader")
