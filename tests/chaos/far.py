@@ -7,6 +7,7 @@ is its own, so that the scheduler cannot look whether its processes live.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -19,8 +20,7 @@ from uuid import uuid4
 
 import pytest
 
-HERE: Final = "10.231.17.1"
-THERE: Final = "10.231.17.2"
+_NET: Final = "10.231"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +28,7 @@ class FarMachine:
     """A namespace, joined to this machine by a pair of interfaces."""
 
     name: str
+    here: str  #: this machine's address on the cable
 
     @property
     def through(self) -> list[str]:
@@ -47,7 +48,7 @@ class FarMachine:
     def seen_from_there(self, environment: Mapping[str, str]) -> dict[str, str]:
         """The same settings with this machine's address on the cable."""
         names = [name for name in environment if name.endswith("_URL") or name == "NO_PROXY"]
-        return {name: environment[name].replace("127.0.0.1", HERE) for name in names}
+        return {name: environment[name].replace("127.0.0.1", self.here) for name in names}
 
 
 @contextmanager
@@ -55,17 +56,19 @@ def far_machine(ports: list[int]) -> Iterator[FarMachine]:
     """A machine that reaches these ports of this one; it is gone after the block."""
     _need_rights()
     name = f"rm{uuid4().hex[:8]}"
+    net, first = f"{_NET}.{secrets.randbelow(256)}", 4 * secrets.randbelow(64)
+    here, there = f"{net}.{first + 1}", f"{net}.{first + 2}"
     with ExitStack() as opened:
         _ip("netns", "add", name)
         opened.callback(_ip, "netns", "del", name)
         _ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
-        _ip("address", "add", f"{HERE}/30", "dev", name)
+        _ip("address", "add", f"{here}/30", "dev", name)
         _ip("link", "set", name, "up")
-        for device in (["address", "add", f"{THERE}/30", "dev", "eth0"], *_ups("eth0", "lo")):
+        for device in (["address", "add", f"{there}/30", "dev", "eth0"], *_ups("eth0", "lo")):
             _ip("-n", name, *device)
         for port in ports:
-            opened.enter_context(_forwarder(port))
-        yield FarMachine(name=name)
+            opened.enter_context(_forwarder(here, port))
+        yield FarMachine(name=name, here=here)
 
 
 def _ups(*devices: str) -> list[list[str]]:
@@ -85,9 +88,9 @@ def _ip(*arguments: str) -> None:
 
 
 @contextmanager
-def _forwarder(port: int) -> Iterator[None]:
+def _forwarder(here: str, port: int) -> Iterator[None]:
     """Passes connections to the far side's address on to this machine's own."""
-    listener = socket.create_server((HERE, port))
+    listener = socket.create_server((here, port))
     joined: list[socket.socket] = []
 
     def accept() -> None:

@@ -58,19 +58,29 @@ class Fault:
         return f"{self.victim}{f' {self.point}' if self.point else ''}"
 
 
-def every_point(seed: int) -> list[Fault]:
-    """Each named point once with the process that gets there, and once with somebody else."""
+def at_acks() -> list[Fault]:
+    """Celery's parent dies before and after it gives back a ticket; for workers with time."""
+    return [Fault(victim=Victim.PARENT, point=point) for point in POINTS if point.endswith("ack")]
+
+
+def every_other_point(seed: int) -> list[Fault]:
+    """Each other point with the process that gets there, then some with somebody else."""
     chance = random.Random(seed)
-    own = [Fault(victim=_at_home(point), point=point) for point in POINTS]
-    others = [Victim.DATABASE, Victim.STORE, Victim.BROKER, Victim.FROZEN, Victim.SCHEDULER]
-    among = [point for point in POINTS if not point.endswith("publish")]
-    foreign = [
-        Fault(victim=victim, point=point, down=chance.uniform(0.1, 1.0))
-        for victim, point in zip(others, chance.sample(among, len(others)), strict=True)
+    publish = [point for point in POINTS if point.endswith("publish")]
+    own = [point for point in POINTS if not point.endswith(("ack", "publish"))]
+    others = [Victim.DATABASE, Victim.BROKER, Victim.FROZEN, Victim.WORKER]
+    places = chance.sample(own, len(others) + 1)
+    chance.shuffle(own)
+    chance.shuffle(others)
+    return [
+        *(Fault(victim=Victim.SCHEDULER, point=point) for point in publish),
+        *(Fault(victim=Victim.CHILD, point=point) for point in own),
+        # The store comes last: it takes long to start, and nobody gets far without it.
+        *(
+            Fault(victim=victim, point=point, down=chance.uniform(0.1, 1.0))
+            for victim, point in zip([*others, Victim.STORE], places, strict=True)
+        ),
     ]
-    plan = own + foreign
-    chance.shuffle(plan)
-    return plan
 
 
 def at_random(seed: int, pause: float) -> Iterator[Fault]:
@@ -85,10 +95,3 @@ def at_random(seed: int, pause: float) -> Iterator[Fault]:
             down=chance.uniform(0.0, 3.0),
             pause=chance.uniform(0.5, 1.5) * pause,
         )
-
-
-def _at_home(point: str) -> Victim:
-    """The process that gets to the point."""
-    if point.endswith("ack"):
-        return Victim.PARENT
-    return Victim.SCHEDULER if point.endswith("publish") else Victim.CHILD

@@ -54,11 +54,11 @@ def start_workers(wreck: Wreck, seconds_per_image: float) -> None:
         wreck.keep(name, start)
 
 
-def submit(wreck: Wreck, items: int) -> None:
-    """Hand in the job."""
-    manifest = wreck.farm.folder / "prompts.txt"
-    manifest.write_text("".join(f"a picture of number {n}\n" for n in range(items)))
-    wreck.farm.run("submit", manifest, "--name", JOB)
+def submit(wreck: Wreck, items: int, job: str = JOB) -> None:
+    """Hand in a job."""
+    manifest = wreck.farm.folder / f"{job}.txt"
+    manifest.write_text("".join(f"picture {n} of {job}\n" for n in range(items)))
+    wreck.farm.run("submit", manifest, "--name", job)
 
 
 def run(
@@ -85,7 +85,7 @@ def run(
         _pause(wreck, fault.pause)
     last = time.monotonic()
     wreck.mend()
-    _settle(wreck, items)
+    settle(wreck, items)
     report.seconds, report.settled = time.monotonic() - began, time.monotonic() - last
     report.missed = wreck.missed
     report.outcomes = check_all(wreck.farm, JOB, items=items)
@@ -102,7 +102,7 @@ def _pause(wreck: Wreck, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def _settle(wreck: Wreck, items: int) -> None:
+def settle(wreck: Wreck, items: int) -> None:
     """Until every item has its outcome, as long as there is something new every so often."""
     best, since = -1, time.monotonic()
     while (done := wreck.outcomes()) != items:

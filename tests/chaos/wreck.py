@@ -27,7 +27,7 @@ SILENT_SECONDS: Final = 8.0
 """After which a worker of another machine is taken for gone."""
 
 POINT_SECONDS: Final = 8.0
-"""How long to wait for somebody to get to a point; there may be nothing to do for any."""
+"""How long a random run waits for somebody to get to a point; there may be nothing to do."""
 
 _MARK: Final = "CHAOS_POINTS"
 
@@ -40,6 +40,7 @@ class Wreck:
     services: Services
     points: Points
     lease_seconds: float  #: of every task
+    point_seconds: float = POINT_SECONDS
     missed: int = 0  #: faults at points that nobody got to in time
     _starts: dict[str, Callable[[], object]] = field(default_factory=dict)
     _asleep: list[tuple[float, psutil.Process]] = field(default_factory=list)
@@ -67,6 +68,10 @@ class Wreck:
     def mend(self) -> None:
         """Set everything right again: services up, whoever sleeps awake."""
         self._asleep = [(0.0, process) for _, process in self._asleep]
+        self.await_services()
+
+    def await_services(self) -> None:
+        """Until those that were killed are up again."""
         futures.wait(self._restarts.values())
         self.revive()
 
@@ -74,11 +79,17 @@ class Wreck:
         """Let it happen; False if nobody got to the fault's point, or there was no such victim."""
         if fault.point is None:
             return self._hit(fault, None)
-        with self.points.hold(fault.point, POINT_SECONDS, self.revive) as held:
+        with self.points.hold(fault.point, self.point_seconds, self.revive) as held:
             if held is None:
                 self.missed += 1
                 return False
             return self._hit(fault, held)
+
+    def spare_tickets(self) -> None:
+        """A ticket for each class, for which there may be no work."""
+        tickets = Tickets(self.services.broker.url)
+        tickets.publish(dict.fromkeys(("cpu", "gpu8", "gpu24"), 1))
+        tickets.close()
 
     def outcomes(self) -> int | None:
         """Items that have one; None while the ledger cannot be asked."""
