@@ -131,6 +131,8 @@ class Wreck:
         return True
 
     def _worker_of(self, held: int | None) -> str | None:
+        if held is None:
+            return None
         workers = (name for name in self._starts if name != "scheduler")
         return next((n for n in workers if held in (p.pid for p in self.farm.tree(n))), None)
 
