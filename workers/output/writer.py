@@ -36,6 +36,10 @@ from workers.output.png import encode_png, encode_thumbnail
 
 COMMIT_SECONDS: Final = 1.0
 WAITING_BATCHES: Final = 2
+WAITING_BYTES: Final = 4 * 2**20
+"""Batches of pixels that may wait to be finished: two, or more of small pictures. To pass each
+small batch on by itself costs more than its rows."""
+
 STORE_THREADS: Final = 2
 
 Commit = Callable[[Sequence[ImageRow]], None]
@@ -55,6 +59,14 @@ class Destination:
     confirm: Callable[[], None]  #: raises `LeaseLost` if others have the task by now
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A batch under way: what becomes of its pictures, and how much memory those take."""
+
+    futures: list[Future[_Finished]]
+    bytes: int
+
+
 class Writer:
     """Takes batches of pictures; `close` returns when all are recorded.
 
@@ -66,7 +78,8 @@ class Writer:
         self._to = destination
         self._commit = commit
         self._pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
-        self._waiting: deque[list[Future[_Finished]] | None] = deque()
+        self._waiting: deque[_Waiting | None] = deque()
+        self._bytes = 0  #: of pixels that wait
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._recorder = threading.Thread(target=self._record, name="record", daemon=True)
@@ -77,7 +90,7 @@ class Writer:
     ) -> None:
         """Take one batch; `seconds` is the rendering time of each picture."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._waiting) < WAITING_BATCHES or self._error)
+            self._changed.wait_for(lambda: self._has_room() or self._error)
         self._raise()
         pairs = list(zip(items, pictures, strict=True))
         share = -(-len(pairs) // STORE_THREADS)
@@ -85,9 +98,14 @@ class Writer:
             self._pool.submit(self._finish_all, pairs[start : start + share], facts, seconds)
             for start in range(0, len(pairs), share)
         ]
+        size = sum(picture.pixels.nbytes for picture in pictures if picture.pixels is not None)
         with self._changed:
-            self._waiting.append(futures)
+            self._waiting.append(_Waiting(futures, size))
+            self._bytes += size
             self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        return len(self._waiting) < WAITING_BATCHES or self._bytes < WAITING_BYTES
 
     def close(self) -> None:
         """Wait until everything put in is recorded."""
@@ -117,7 +135,7 @@ class Writer:
             while (batch := self._next(due if rows else None)) is not None:
                 if not rows:
                     due = time.monotonic() + COMMIT_SECONDS
-                for future in batch:
+                for future in batch.futures:
                     finished, error = future.result()
                     rows += finished
                     if error is not None:
@@ -138,13 +156,15 @@ class Writer:
             self._error = self._error or error
             self._changed.notify_all()
 
-    def _next(self, due: float | None) -> list[Future[_Finished]] | None:
+    def _next(self, due: float | None) -> _Waiting | None:
         """The next batch, None at the end; an empty one when rows are `due` to be committed."""
         with self._changed:
             timeout = None if due is None else max(0.0, due - time.monotonic())
             if not self._changed.wait_for(lambda: self._waiting, timeout):
-                return []
+                return _Waiting([], 0)
             batch = self._waiting.popleft()
+            if batch is not None:
+                self._bytes -= batch.bytes
             self._changed.notify_all()
             return batch
 

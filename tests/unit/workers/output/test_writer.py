@@ -196,7 +196,12 @@ def test_the_lease_is_not_asked_for_where_there_is_no_picture_yet(store: MemoryS
     assert asked == []
 
 
-def test_the_renderer_waits_for_a_slow_store(store: MemoryStore) -> None:
+@pytest.mark.parametrize(("room", "waiting"), [(0, 2), (5 * 8 * 8 * 3, 5)])
+def test_the_renderer_waits_for_a_slow_store(
+    monkeypatch: pytest.MonkeyPatch, room: int, waiting: int
+) -> None:
+    """At two batches, or at more of small pictures."""
+    monkeypatch.setattr(writer_module, "WAITING_BYTES", room)
     gate = threading.Event()
 
     class Slow(MemoryStore):
@@ -206,21 +211,23 @@ def test_the_renderer_waits_for_a_slow_store(store: MemoryStore) -> None:
 
     commit = Recorded()
     writer = make_writer(Slow(), commit)
-    puts: list[int] = []
+    puts = threading.Semaphore(0)
 
     def render() -> None:
         for number in range(10):
             writer.put(*batch(number), FACTS, 0.1)
-            puts.append(number)
+            puts.release()
 
     renderer = threading.Thread(target=render)
     renderer.start()
-    renderer.join(0.3)
-    assert len(puts) <= writer_module.WAITING_BATCHES + 1
-
+    let_on = [puts.acquire(timeout=30) for _ in range(waiting)]
+    let_on += [puts.acquire(timeout=0.3) for _ in range(2)]  # one is in the recorder's hands
     gate.set()
     renderer.join()
     writer.close()
+
+    assert let_on[:waiting] == [True] * waiting
+    assert not let_on[-1]
     assert len(commit.rows) == 10
 
 
