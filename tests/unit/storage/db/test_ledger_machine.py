@@ -322,7 +322,9 @@ class LedgerMachine(RuleBasedStateMachine):
         """All rows of the tables that matter, read at one moment."""
         with self.ledger.read() as connection:
             return {
-                table.name: list(connection.execute(sa.select(table)))
+                table.name: list(
+                    connection.execute(sa.select(table).order_by(*table.primary_key.columns))
+                )
                 for table in (
                     tables.jobs,
                     tables.groups,
