@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Never let a variable of the caller's environment choose another home for the demo.
 unexport RENDERMILL_HOME
 
-.PHONY: demo test lint types contracts wheel-test bench chaos clean help
+.PHONY: demo test lint types contracts wheel-test bench bench-farm chaos clean help
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -59,6 +59,9 @@ wheel-test: $(VENV)/.dev  ## Build the wheel, install it in a clean environment,
 bench: $(VENV)/.dev  ## Run the benchmarks (some minutes; keep the machine quiet)
 	$(BIN)/python tests/benchmarks/bench_ingest.py
 	$(BIN)/python tests/benchmarks/bench_render.py
+
+bench-farm: $(VENV)/.dev  ## Benchmark the farm on private brokers (half an hour; FARM="scaling" for a part)
+	$(BIN)/python -m tests.benchmarks.bench_farm $(FARM)
 
 CHAOS ?= --minutes 10 --items 10000 --broker rabbitmq
 chaos: $(VENV)/.dev  ## Kill something every few seconds for ten minutes (CHAOS="--broker redis --seed 1")

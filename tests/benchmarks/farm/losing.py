@@ -35,7 +35,7 @@ def losing(services: Services, rounds: int) -> None:
     row(*["---"] * 6)
     for broker in BROKERS:
         lossy = services.folder / f"lossy-{broker}"
-        with services.farm(broker, null=1, sleep=SECONDS, batch=4, chunk=4, lossy=lossy) as farm:
+        with services.farm(broker, null=1, sleep=SECONDS, batch=4, lossy=lossy) as farm:
             farm.start("scheduler", "scheduler")
             start_workers(farm, "two", 2)
             submit(farm, "warm", 40)
