@@ -39,6 +39,8 @@ from storage.contract.errors import (
     SettingError,
     StoreFull,
 )
+from storage.db import tasks
+from storage.db.engine import Ledger
 from storage.settings import BROKER_URL, read_connections
 from workers.logs import configure_logs
 from workers.loop import work
@@ -186,7 +188,23 @@ class Child:
             self._end(error.message)
         except (LedgerError, ObjectError) as error:
             log.warning("cannot work", action="surroundings", error=error.message)
+            self._settle(shop.tools.ledger, shop.tools.worker_id, until)
+
+    def _settle(self, ledger: Ledger, worker_id: int, until: float) -> None:
+        """Hand back what the fault left under lease, once the ledger can be reached.
+
+        This worker is alive and works on nothing; nobody else may take it before it lapses.
+        """
+        while True:
             self._pause()
+            try:
+                with ledger.write() as connection:
+                    tasks.end_all(connection, worker_id, now=ledger.now())
+                return
+            except LedgerError as error:
+                log.warning("cannot hand back", action="surroundings", error=error.message)
+            if self._stop.requested or time.monotonic() >= until:
+                return
 
     def close(self) -> None:
         """Sign off, also if it is still being built; safe to repeat."""

@@ -20,10 +20,10 @@ from storage.contract.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from storage.db import jobs
+from storage.db import groups, jobs
 from storage.db.engine import Ledger
 from storage.objects.memory import MemoryStore
-from storage.testing.factories import add_job, make_capability
+from storage.testing.factories import add_job, cut_task, make_capability
 from workers import consumer
 from workers.claiming import Claimer
 from workers.consumer import Child, consume
@@ -298,3 +298,32 @@ def test_children_hear_of_a_sigquit_before_celery_waits_for_them(
         signal.signal(signal.SIGQUIT, before)
 
     assert said == ["children: Cold", "celery"]
+
+
+def test_what_a_fault_left_under_lease_goes_back_once_the_ledger_answers(
+    bench: Bench,
+    stop: Waits,
+    ledger: Ledger,
+    store: MemoryStore,
+    tools: Tools,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = add_job(ledger, store)
+    assert cut_task(ledger, tools.worker_id, items=job.item_count) is not None
+    away = [LedgerUnavailable("away")] * 2
+    write = ledger.write
+
+    def sometimes() -> Any:
+        if away:
+            raise away.pop()
+        return write()
+
+    bench.child.build()
+    monkeypatch.setattr(consumer, "work", raising(LedgerUnavailable("it went away")))
+    monkeypatch.setattr(ledger, "write", sometimes)
+    bench.child.serve()
+
+    assert stop.waited == [1.0, 2.0, 5.0]
+    with ledger.read() as connection:
+        (group,) = groups.of_job(connection, job.id, limit=10)
+    assert (group.claimable, group.leased) == (job.item_count, 0)
