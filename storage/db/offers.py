@@ -92,13 +92,17 @@ def leases_by_job(connection: Connection) -> Leases:
 
     Tasks that wait for their turn at their worker are not counted.
     """
-    found = connection.execute(
+    return {row[0]: (row[1], row[2]) for row in connection.execute(_leases())}
+
+
+@lru_cache(maxsize=1)
+def _leases() -> sa.Select[Any]:
+    return (
         sa.select(tasks.c.job_id, jobs.c.submitter, sa.func.count())
         .join(jobs, jobs.c.id == tasks.c.job_id)
         .where(tasks.c.state == TaskState.LEASED, tasks.c.started_at.is_not(None))
         .group_by(tasks.c.job_id, jobs.c.submitter)
     )
-    return {row[0]: (row[1], row[2]) for row in found}
 
 
 def _is_cut(rows: Sequence[Any], limit: int) -> bool:
