@@ -105,7 +105,7 @@ def test_the_same_manifest_under_a_name_is_found_again(program: Any) -> None:
 
 
 def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(program: Any, wait_until: Wait) -> None:
-    manifest = prompts(program, 60)
+    manifest = prompts(program, 400)
     run = program.start("render", manifest, *FAKE, "--fake-seconds", "0.02")
     wait_until(lambda: program.rows() > 0, "the first images")
 
@@ -115,11 +115,11 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(program: Any, wait_until: 
     assert run.returncode == 130, errors
     assert "rendermill resume prompts" in errors
     kept = program.rows()
-    assert 0 < kept < 60
+    assert 0 < kept < 400
     assert "rendered" in output
     assert program.json("job", "prompts")["shown_state"] == "interrupted"
     program.run("resume", "prompts", *FAKE)
-    program.check("prompts", items=60)
+    program.check("prompts", items=400)
     attempts = program.query("SELECT state FROM tasks WHERE state NOT IN ('finished', 'returned')")
     assert attempts == []
 
