@@ -49,7 +49,8 @@ def announce(ledger: Ledger) -> int:
 
 def _jobs_with_news(connection: Connection, now: float) -> list[int]:
     counts = [
-        _happened(verb).scalar_subquery() > _told(name).scalar_subquery()
+        _count_of(_happened(verb, jobs.c.id)).scalar_subquery()
+        > _told(name, jobs.c.id).scalar_subquery()
         for verb, name in TOLD.items()
     ]
     recent = sa.or_(jobs.c.finished_at.is_(None), jobs.c.finished_at > now - LOOK_BACK_SECONDS)
@@ -61,35 +62,31 @@ def _jobs_with_news(connection: Connection, now: float) -> list[int]:
     return list(found.scalars())
 
 
-def _happened(verb: str) -> sa.Select[Any]:
-    return sa.select(sa.func.count()).where(
-        events.c.entity == Entity.JOB, events.c.entity_id == jobs.c.id, events.c.verb == verb
+JobId = int | sa.ColumnElement[int]
+
+
+def _happened(verb: str, job_id: JobId) -> sa.ColumnElement[bool]:
+    """That an event is one of this kind of that job."""
+    return sa.and_(
+        events.c.entity == Entity.JOB, events.c.entity_id == job_id, events.c.verb == verb
     )
 
 
-def _told(name: str) -> sa.Select[Any]:
-    return sa.select(sa.func.count()).where(
-        delivery_table.c.job_id == jobs.c.id, delivery_table.c.event == name
-    )
+def _count_of(condition: sa.ColumnElement[bool]) -> sa.Select[int]:
+    return sa.select(sa.func.count()).where(condition)
+
+
+def _told(name: str, job_id: JobId) -> sa.Select[int]:
+    """How many deliveries of that name the job has."""
+    return _count_of(sa.and_(delivery_table.c.job_id == job_id, delivery_table.c.event == name))
 
 
 def _news(connection: Connection, job_id: int) -> Iterator[tuple[str, sa.Row[Any]]]:
     """The job's events that are not told yet, with their names."""
     for verb, name in TOLD.items():
-        told = connection.execute(
-            sa.select(sa.func.count()).where(
-                delivery_table.c.job_id == job_id, delivery_table.c.event == name
-            )
-        ).scalar_one()
+        told = connection.execute(_told(name, job_id)).scalar_one()
         found = connection.execute(
-            sa.select(events)
-            .where(
-                events.c.entity == Entity.JOB,
-                events.c.entity_id == job_id,
-                events.c.verb == verb,
-            )
-            .order_by(events.c.id)
-            .offset(told)
+            sa.select(events).where(_happened(verb, job_id)).order_by(events.c.id).offset(told)
         )
         yield from ((name, event) for event in found.all())
 

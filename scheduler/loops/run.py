@@ -63,8 +63,7 @@ class Loop:
         if not self.leads:
             return
         self._try("rescue", self._rescue)
-        if self.office is not None:
-            self._try("tickets", self._issue)
+        self._try("tickets", self._issue)
         if self._is_due("stalls", STALLS_SECONDS):
             self._try("stalls", lambda: report_stalled(self.ledger))
 

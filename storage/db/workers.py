@@ -106,12 +106,6 @@ def wake(connection: Connection, worker_id: int, *, now: float) -> None:
     advance(connection, Entity.WORKER, worker_id, "wake", now=now, note=None)
 
 
-def set_sleep(connection: Connection, worker_id: int, schedule: str | None, *, now: float) -> None:
-    """Set the hours during which the worker rests, like "22:00-06:00", or none."""
-    connection.execute(sa.update(workers).where(workers.c.id == worker_id).values(sleep=schedule))
-    record(connection, Entity.WORKER, worker_id, "sleep", now=now, detail=schedule)
-
-
 def leave(connection: Connection, worker_id: int, *, now: float, detail: str | None = None) -> None:
     """Take the worker out of the fleet; its leases are the caller's to end."""
     advance(connection, Entity.WORKER, worker_id, "leave", now=now, detail=detail)

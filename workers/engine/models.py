@@ -25,11 +25,6 @@ class LoadedModel:
     weights: str
     token_limit: int
 
-    @property
-    def scheduler_config(self) -> Any:
-        """The settings of the model's own scheduler."""
-        return self.pipeline.scheduler.config
-
 
 def load(model: str, revision: str | None, *, dtype: str, device: str) -> LoadedModel:
     """Load a model whole onto `device`; `ModelUnusable` says which part is at fault."""

@@ -54,6 +54,47 @@ class Average:
                 parameter.copy_(self.values[name])
 
 
+class Training:
+    """A module in training with its optimizer and average, kept in a file now and then."""
+
+    def __init__(
+        self,
+        path: Path,
+        module: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        decay: float,
+    ) -> None:
+        """`path` is the checkpoint's file; `decay` is the average's."""
+        self._path = path
+        self.module = module
+        self.optimizer = optimizer
+        self.average = Average(module, decay)
+
+    def resume(self) -> int:
+        """Load the checkpoint if there is one and return how many steps are done."""
+        state = load(self._path)
+        if state is None:
+            return 0
+        device = next(self.module.parameters()).device
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.values = {name: v.to(device) for name, v in state["average"].items()}
+        return int(state["step"])
+
+    def keep(self, done: int, total: int) -> None:
+        """Write a checkpoint after every 250th step and the last one."""
+        if done % 250 and done != total:
+            return
+        state = {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
+        save(self._path, state | {"average": self.average.values, "step": done})
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+
 def steps_with_progress(first: int, total: int, label: str, every: int = 50) -> Iterator[int]:
     """Yield step numbers and print the pace (seconds per step) now and then."""
     started = time.monotonic()

@@ -42,28 +42,19 @@ def polish_decoder(vae: AutoencoderKL, folder: Path, plan: PolishPlan) -> None:
     vae = vae.to(device)
     trained = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder]).train()
     optimizer = torch.optim.AdamW(trained.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99))
-    average = checkpoints.Average(trained, decay=0.998)
-    path, first = folder / "polish.ckpt", 0
-    if (state := checkpoints.load(path)) is not None:
-        trained.load_state_dict(state["trained"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.values = {name: value.to(device) for name, value in state["average"].items()}
-        first = state["step"]
-    for step in checkpoints.steps_with_progress(first, plan.steps, "polish"):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, plan.steps, PEAK_RATE, WARM_UP_STEPS)
+    training = checkpoints.Training(folder / "polish.ckpt", trained, optimizer, decay=0.998)
+    for step in checkpoints.steps_with_progress(training.resume(), plan.steps, "polish"):
+        training.set_rate(learning_rate(step, plan.steps, PEAK_RATE, WARM_UP_STEPS))
         torch.manual_seed(SEED * 1_000_003 + step)
         pictures = training_pictures(FIRST_PICTURE + step, plan.batch).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             output = vae.decode(_noisy_latents(vae, pictures, plan.most_noise)).sample
         loss = _train_step(trained, optimizer, output.float(), pictures)
-        average.update(trained, step)
+        training.average.update(trained, step)
         if (step + 1) % 50 == 0:
             print(f"polish loss {loss:.4f}", flush=True)
-        if (step + 1) % 250 == 0 or step + 1 == plan.steps:
-            state = {"trained": trained.state_dict(), "optimizer": optimizer.state_dict()}
-            checkpoints.save(path, state | {"average": average.values, "step": step + 1})
-    average.copy_to(trained)
+        training.keep(step + 1, plan.steps)
+    training.average.copy_to(trained)
     vae.eval()
 
 

@@ -11,7 +11,6 @@ from workers.starter.vocabulary import (
     POSITIONS,
     Combination,
     held_out_combinations,
-    training_combinations,
 )
 
 PLACES: Final = {
@@ -36,11 +35,6 @@ class Prompt:
 def held_out_prompts(count: int, seed: int = 0) -> list[Prompt]:
     """Return prompts of combinations that training never saw, all equally often."""
     return _prompts(held_out_combinations(), count, seed)
-
-
-def familiar_prompts(count: int, seed: int = 0) -> list[Prompt]:
-    """Return prompts of combinations that training did see, for comparison."""
-    return _prompts(training_combinations(), count, seed)
 
 
 def _prompts(combinations: tuple[Combination, ...], count: int, seed: int) -> list[Prompt]:

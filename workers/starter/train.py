@@ -34,10 +34,10 @@ def train(out: Path, work: Path, plan: Plan, begin_with: Path | None = None) -> 
     vae = _autoencoder(work, plan.vae, begin_with)
     data = encode_pictures(vae, plan.unet.pictures, work / "latents.ckpt")
     tokenizer = build_tokenizer()
-    denoising = Denoising(tokenizer, plan.unet)
+    denoising = Denoising(tokenizer, plan.unet, work)
     if begin_with is not None:
         denoising.begin_with(begin_with)
-    train_unet(denoising, data, work)
+    train_unet(denoising, data)
     polish_decoder(vae, work, plan.polish)
     unet, text_encoder = denoising.finished()
     export_model(out, vae, unet, text_encoder, tokenizer)

@@ -26,6 +26,7 @@ PEAK_RATE: Final = 1e-3
 WARM_UP_STEPS: Final = 200
 EMPTY_CAPTION_SHARE: Final = 0.1
 MOST_WEIGHT: Final = 5.0
+AVERAGE_DECAY: Final = 0.999
 ENCODE_BATCH: Final = 128
 
 
@@ -106,7 +107,7 @@ def _encode(vae: AutoencoderKL, scenes: list[Scene]) -> tuple[Tensor, Tensor]:
 class Denoising:
     """The trainable parts, their average and their optimizer, and one training step."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, plan: UnetPlan) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer, plan: UnetPlan, folder: Path) -> None:
         torch.manual_seed(SEED)
         self.device = checkpoints.pick_device()
         self.tokenizer = tokenizer
@@ -118,10 +119,12 @@ class Denoising:
             # The fused attention's backward pass is slow on CPUs in bfloat16: a third of the step.
             self.unet.set_attn_processor(AttnProcessor())
             self.text_encoder.set_attn_implementation("eager")
-        self.optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             self.parts.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=0.01
         )
-        self.average = checkpoints.Average(self.parts, decay=0.999)
+        self.training = checkpoints.Training(
+            folder / "unet.ckpt", self.parts, optimizer, decay=AVERAGE_DECAY
+        )
         self.signal = new_scheduler().alphas_cumprod.to(self.device)
         """Share of signal in the noised latents at each of 1,000 timesteps, shape (1000,)."""
 
@@ -132,7 +135,7 @@ class Denoising:
         text_encoder = CLIPTextModel.from_pretrained(model, subfolder="text_encoder")
         self.unet.load_state_dict(unet.state_dict())
         self.text_encoder.load_state_dict(text_encoder.float().state_dict())
-        self.average = checkpoints.Average(self.parts, decay=self.average.decay)
+        self.training.average = checkpoints.Average(self.parts, AVERAGE_DECAY)
 
     def tokens(self, texts: list[str]) -> Tensor:
         """Return token ids, shape (n, 77), padded as the pipeline pads them."""
@@ -173,45 +176,27 @@ class Denoising:
             "" if rng.random() < EMPTY_CAPTION_SHARE else caption(data.scenes[index], rng)
             for index in chosen
         ]
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, self.plan.steps, PEAK_RATE, WARM_UP_STEPS)
+        self.training.set_rate(learning_rate(step, self.plan.steps, PEAK_RATE, WARM_UP_STEPS))
         loss = self.loss(latents, texts)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.training.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
-        self.optimizer.step()
-        self.average.update(self.parts, step)
+        self.training.optimizer.step()
+        self.training.average.update(self.parts, step)
         return loss.item()
-
-    def save(self, path: Path, step: int) -> None:
-        """Keep everything needed to go on after `step` steps."""
-        state = {"parts": self.parts.state_dict(), "optimizer": self.optimizer.state_dict()}
-        checkpoints.save(path, state | {"average": self.average.values, "step": step})
-
-    def resume(self, path: Path) -> int:
-        """Load the checkpoint if there is one and return how many steps are done."""
-        state = checkpoints.load(path)
-        if state is None:
-            return 0
-        self.parts.load_state_dict(state["parts"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average.values = {n: v.to(self.device) for n, v in state["average"].items()}
-        return int(state["step"])
 
     def finished(self) -> tuple[UNet2DConditionModel, CLIPTextModel]:
         """Return copies of both parts with averaged weights."""
         unet, text_encoder = new_unet(), new_text_encoder(self.tokenizer)
-        self.average.copy_to(torch.nn.ModuleList([unet, text_encoder]).to(self.device))
+        self.training.average.copy_to(torch.nn.ModuleList([unet, text_encoder]).to(self.device))
         return unet.eval(), text_encoder.eval()
 
 
-def train_unet(denoising: Denoising, data: LatentSet, folder: Path) -> None:
-    """Train until the plan's last step, or continue from the folder's checkpoint."""
-    path = folder / "unet.ckpt"
-    first, losses = denoising.resume(path), []
+def train_unet(denoising: Denoising, data: LatentSet) -> None:
+    """Train until the plan's last step, or continue from the checkpoint."""
+    first, losses = denoising.training.resume(), []
     for step in checkpoints.steps_with_progress(first, denoising.plan.steps, "unet"):
         losses.append(denoising.step(step, data))
         if (step + 1) % 50 == 0:
             print(f"unet loss {np.mean(losses[-50:]):.4f}", flush=True)
-        if (step + 1) % 250 == 0 or step + 1 == denoising.plan.steps:
-            denoising.save(path, step + 1)
+        denoising.training.keep(step + 1, denoising.plan.steps)

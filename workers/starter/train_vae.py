@@ -105,25 +105,16 @@ def train_vae(folder: Path, plan: VaePlan) -> AutoencoderKL:
     torch.manual_seed(SEED)
     vae = new_vae().to(device).train()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99))
-    average = checkpoints.Average(vae, decay=0.998)
-    path, first = folder / "vae.ckpt", 0
-    if (state := checkpoints.load(path)) is not None:
-        vae.load_state_dict(state["vae"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.values = {name: value.to(device) for name, value in state["average"].items()}
-        first = state["step"]
-    for step in checkpoints.steps_with_progress(first, plan.steps, "vae"):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, plan.steps, PEAK_RATE, WARM_UP_STEPS)
+    training = checkpoints.Training(folder / "vae.ckpt", vae, optimizer, decay=0.998)
+    for step in checkpoints.steps_with_progress(training.resume(), plan.steps, "vae"):
+        training.set_rate(learning_rate(step, plan.steps, PEAK_RATE, WARM_UP_STEPS))
         pictures = training_pictures(step, plan.batch).to(device)
         report = _train_step(vae, optimizer, pictures, kl_weight(step, plan))
-        average.update(vae, step)
+        training.average.update(vae, step)
         if (step + 1) % 50 == 0:
             print(report, flush=True)
-        if (step + 1) % 250 == 0 or step + 1 == plan.steps:
-            state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict()}
-            checkpoints.save(path, state | {"average": average.values, "step": step + 1})
-    average.copy_to(vae)
+        training.keep(step + 1, plan.steps)
+    training.average.copy_to(vae)
     return vae.eval()
 
 
