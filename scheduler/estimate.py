@@ -11,8 +11,8 @@ from typing import Final
 
 from storage.contract.capability import Device, Mode, ModeNeed, Requirements
 from storage.contract.classes import GIB
-from storage.contract.families import ModelCard
 from storage.contract.items import BatchShape, GroupSpec, batch_size_for
+from storage.contract.models import ModelCard
 
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 _GPU_CONTEXT: Final = int(0.7 * GIB)  # CUDA's own, outside any allocator

@@ -10,8 +10,8 @@ import msgspec
 from scheduler.manifest.limits import Limits, exceeded
 from scheduler.manifest.problems import FieldError
 from storage.contract.errors import ModelError
-from storage.contract.families import ModelCard
 from storage.contract.items import GroupSpec
+from storage.contract.models import ModelCard
 from storage.contract.samplers import Sampler, UnknownSampler, find_sampler
 
 Describe = Callable[[str, str | None], ModelCard]

@@ -17,9 +17,16 @@ SEED_MAX: Final = 2**32 - 1
 """The largest seed. ``torch.Generator('cpu')`` silently drops higher bits, so they are refused."""
 
 TEXT_TO_IMAGE: Final = "text-to-image"
+IMAGE_TO_IMAGE: Final = "image-to-image"
+INPAINT: Final = "inpaint"
+DEPTH_TO_IMAGE: Final = "depth-to-image"
+UPSCALE: Final = "upscale"
+
+KINDS: Final = (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT, DEPTH_TO_IMAGE, UPSCALE)
+"""What a group's items are made from."""
 
 
-class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Item(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
     """One image to make: what differs between the items of a group."""
 
     row: int  #: data row of the manifest, from 0, rejected rows counted
@@ -29,6 +36,57 @@ class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
     negative_prompt: str
     seed: int  #: 0 to SEED_MAX
     tags: dict[str, str]  #: columns of the manifest that are not fields
+    image: str | None = None  #: object key of the picture to start from
+    mask_image: str | None = None  #: object key of the mask: white is painted anew
+    control_images: tuple[str, ...] = ()  #: object keys, one for each ControlNet of the group
+    ip_adapter_image: str | None = None  #: object key of the picture the IP-Adapter looks at
+    template: str | None = None  #: the prompt as the manifest has it, where it was expanded
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Object keys of all pictures it is made from."""
+        named = (self.image, self.mask_image, *self.control_images, self.ip_adapter_image)
+        return tuple(key for key in named if key is not None)
+
+
+class Lora(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA adapter laid over a group's model."""
+
+    id: str  #: a folder, a .safetensors file, or a hub id
+    weight: float = 1.0
+    revision: str | None = None  #: commit of the hub repository
+    weight_name: str | None = None  #: the file, where a repository has several
+
+
+class ControlNet(msgspec.Struct, frozen=True, kw_only=True):
+    """A ControlNet that guides a group; its items hold a control image for each."""
+
+    model: str  #: a folder or a hub id
+    revision: str | None = None
+    scale: float = 1.0  #: diffusers' controlnet_conditioning_scale
+    start: float = 0.0  #: share of the steps at which it begins (control_guidance_start)
+    end: float = 1.0  #: and ends
+
+
+class IpAdapter(msgspec.Struct, frozen=True, kw_only=True):
+    """An IP-Adapter: items hold the picture it takes after."""
+
+    model: str  #: a folder or a hub id
+    revision: str | None = None
+    subfolder: str = "models"
+    weight_name: str = "ip-adapter_sd15.safetensors"
+    scale: float = 1.0
+
+
+class Upscaler(msgspec.Struct, frozen=True, kw_only=True):
+    """A second stage: each picture is made larger by another model before it is stored."""
+
+    model: str
+    revision: str | None = None
+    factor: int = 4
+    num_inference_steps: int = 75
+    guidance_scale: float = 9.0
+    noise_level: int = 20
 
 
 class BatchShape(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +116,23 @@ class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
     clip_skip: int | None = None
     dtype: str = "auto"  #: auto, float32, bfloat16 or float16
     batch: BatchShape = BatchShape()
+    strength: float | None = None  #: how much of the input picture is painted anew, 0 to 1
+    loras: tuple[Lora, ...] = ()
+    controlnets: tuple[ControlNet, ...] = ()
+    ip_adapter: IpAdapter | None = None
+    upscaler: Upscaler | None = None
+    noise_level: int | None = None  #: of the x4 upscaler's own kind
+    true_cfg_scale: float | None = None  #: for models whose guidance_scale is an input of theirs
+    max_sequence_length: int | None = None  #: tokens a T5 or LLM encoder reads
+    prompt_syntax: str = "plain"  #: plain, or weighted: ``(word:1.3)``
+    resize_mode: str = "crop"  #: how input pictures are brought to size: crop, pad or stretch
+    quantization: str | None = None  #: lossy, only when asked for
+    cache: str | None = None  #: lossy caching hook, only when asked for
+
+    @property
+    def needs_picture(self) -> bool:
+        """Whether items are made from an input picture."""
+        return self.kind != TEXT_TO_IMAGE
 
     @property
     def pixels(self) -> int:

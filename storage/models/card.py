@@ -9,7 +9,9 @@ from typing import TypeVar
 import msgspec
 
 from storage.contract.errors import ModelError
-from storage.contract.families import FAMILIES, Family, ModelCard, family_of
+from storage.contract.families.record import Family
+from storage.contract.families.registry import FAMILIES, family_of
+from storage.contract.models import ModelCard
 from storage.models.weights import FolderWeights, WeightSource
 
 DEFAULTS_FILE = "rendermill.json"
@@ -98,7 +100,7 @@ class _TextEncoder(msgspec.Struct):
 def _family(index: _Index, model: str) -> Family:
     family = family_of(index.pipeline)
     if family is None:
-        known = ", ".join(name for one in FAMILIES for name in one.pipelines)
+        known = ", ".join(name for one in FAMILIES for name in one.covers)
         raise ModelError(
             f"{model!r} is a {index.pipeline}, which this version cannot render; it can: {known}"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from storage.contract.errors import ModelError
-from storage.contract.families import ModelCard
+from storage.contract.models import ModelCard
 from storage.models.card import read_card
 from storage.models.weights import PICKLE_SUFFIXES, WeightFile, one_variant
 

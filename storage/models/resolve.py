@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.contract.errors import ModelError
-from storage.contract.families import ModelCard
+from storage.contract.models import ModelCard
 from storage.models.card import read_card
 from storage.models.hub import HUB_ID, describe_hub_model, fetch_hub_model
 

@@ -8,8 +8,8 @@ import msgspec
 
 from storage.contract.capability import Capability, Mode, ModeNeed, Requirements
 from storage.contract.claims import Claim, ClaimedTask, OpenGroup
-from storage.contract.families import ModelCard
 from storage.contract.items import BatchShape, GroupSpec, Item
+from storage.contract.models import ModelCard
 from storage.contract.outcomes import Failure, Outcome, Reason
 from storage.contract.shards import pack
 from storage.db import cutting, jobs, tasks, workers

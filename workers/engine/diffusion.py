@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from storage.contract.capability import Mode
 from storage.contract.errors import DeviceLost, OutOfMemory
-from storage.contract.families import STABLE_DIFFUSION, Family
+from storage.contract.families.record import Family
+from storage.contract.families.stable_diffusion import STABLE_DIFFUSION
 from storage.contract.items import GroupSpec
 from storage.contract.outcomes import Reason
 from workers.engine.batching import Batch

@@ -15,8 +15,8 @@ from scheduler.manifest.spool import ItemSpool
 from scheduler.service.options import SubmitOptions
 from scheduler.service.prepare import Prepared, prepared
 from storage.contract.errors import ModelError
-from storage.contract.families import ModelCard
 from storage.contract.items import GroupSpec, Item
+from storage.contract.models import ModelCard
 from storage.contract.shards import unpack
 from storage.testing.factories import make_card
 

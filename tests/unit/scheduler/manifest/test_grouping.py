@@ -11,7 +11,7 @@ from scheduler.manifest.grouping import Describe, GroupTable
 from scheduler.manifest.limits import Limits
 from scheduler.manifest.problems import FieldError
 from storage.contract.errors import ModelError
-from storage.contract.families import ModelCard
+from storage.contract.models import ModelCard
 from storage.testing.factories import make_card
 
 Make = Callable[..., GroupTable]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from storage.contract.errors import ModelError
-from storage.contract.families import ModelCard
+from storage.contract.models import ModelCard
 from storage.models.card import DEFAULTS_FILE, read_card
 from storage.models.weights import variant_of, weight_files
 

@@ -13,7 +13,7 @@ import torch
 
 from storage.contract.capability import Mode
 from storage.contract.errors import DeviceLost, Interrupted, OutOfMemory
-from storage.contract.families import STABLE_DIFFUSION
+from storage.contract.families.stable_diffusion import STABLE_DIFFUSION
 from storage.contract.items import BatchShape, GroupSpec, Item
 from storage.contract.outcomes import Reason
 from storage.testing.factories import make_item, make_spec

@@ -1,0 +1,1 @@
+"""Model families: one declarative record each, and the list of them all."""
