@@ -26,7 +26,7 @@ KINDS: Final = (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT, DEPTH_TO_IMAGE, UPSCALE)
 """What a group's items are made from."""
 
 
-class Item(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
+class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One image to make: what differs between the items of a group."""
 
     row: int  #: data row of the manifest, from 0, rejected rows counted
