@@ -56,6 +56,10 @@ def _at(name: str, *, nullable: bool = True) -> Column[float]:
     return Column(name, Double, nullable=nullable)
 
 
+def _seconds(name: str) -> Column[float]:
+    return Column(name, Double, nullable=False, server_default=text("0"))
+
+
 def _ref(name: str, target: str, **options: Any) -> Column[int]:
     return Column(name, Id, ForeignKey(f"{target}.id"), nullable=False, **options)
 
@@ -298,7 +302,27 @@ profiles = Table(
     _count("bytes"),  # of their files in all
     _count("peak_bytes"),  # largest memory seen
     _at("updated_at", nullable=False),
+    # Rendering time by phase, where it was told.
+    _seconds("encode_seconds"),
+    _seconds("condition_seconds"),
+    _seconds("denoise_seconds"),
+    _seconds("decode_seconds"),
 )
+
+# What was seen of each rung of the memory ladder.
+rungs = Table(
+    "rungs",
+    metadata,
+    Column("profile_key", Text, primary_key=True),
+    Column("mode", Text, primary_key=True),
+    Column("device_kind", Text, primary_key=True),
+    Column("batch", Integer, primary_key=True, autoincrement=False),  # 0: the group's own
+    Column("tiled", Integer, primary_key=True, autoincrement=False),
+    _count("peak_bytes"),  # largest memory it took where it was rendered; 0: never rendered
+    _count("failed_bytes"),  # largest memory in which it ran out; 0: never did
+    _at("updated_at", nullable=False),
+)
+Index("ix_rungs_device_kind", rungs.c.device_kind)
 
 events = Table(
     "events",
