@@ -24,6 +24,7 @@
         |-- OutOfMemory        the device has too little memory; a smaller step may do
         |-- DeviceLost         the device or its driver is unusable: the worker's fault
         |-- ModelUnusable      weights missing, damaged or refused
+        |-- InputUnusable      an item's input picture is missing, damaged or refused
         `-- Interrupted        told to stop; not a failure
 
 The docstring of a class is its default message; adapters translate their drivers' errors at
@@ -131,6 +132,10 @@ class DeviceLost(RenderError):
 
 class ModelUnusable(RenderError):
     """The model's files are missing, damaged or of a refused kind."""
+
+
+class InputUnusable(RenderError):
+    """An input picture of the item is missing, damaged or of a refused kind."""
 
 
 class Interrupted(RenderError):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from storage.contract.capability import Mode
-from storage.contract.items import GroupSpec
+from storage.contract.items import BatchShape, GroupSpec, Item
 from storage.contract.outcomes import Reason
 from workers.engine.batching import Batch
+from workers.engine.families.base import Inputs
 
 Pixels = Any
 """A numpy array of shape (height, width, 3), uint8, RGB."""
@@ -29,12 +30,24 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """What the renderer did, for the metadata of every image of a task."""
+    """What the renderer did, for the metadata of the images it comes with and for the profile."""
 
     dtype: str
     device: str
-    weights: str
+    weights: str  #: hash of all weights that were loaded, LoRAs and ControlNets too
     versions: dict[str, str]
+    mode: Mode | None = None  #: in which they came to be; None: as the claim said
+    batch: BatchShape | None = None  #: rows computed at once; None: as the group says
+    steps_down: tuple[str, ...] = ()  #: rungs of the memory ladder that were taken
+    loras: Mapping[str, str] = field(default_factory=dict)  #: hash of each by its id
+    attention: str = ""  #: backend of scaled dot product attention
+    compiled: bool = False  #: by torch.compile
+    plain: bool = False  #: through the ordinary pipeline call: no record covers the model
+    lossy: tuple[str, ...] = ()  #: accelerations that were asked for: quantization, caches
+    peak_bytes: int = 0  #: largest memory of the device since the task began; 0: not measured
+    image_seconds: float = 0.0  #: rendering time of one of these images, loading left out
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of the task so far, by phase; "load" among them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +62,20 @@ class Watch:
     stop_after_batch: Callable[[], bool]
 
 
+class PictureSource(Protocol):
+    """Opens the input pictures of items."""
+
+    def inputs_of(self, item: Item, spec: GroupSpec) -> Inputs:
+        """The item's pictures, checked and at the group's size.
+
+        Raises `InputUnusable` (a picture is damaged or refused: that item's fault alone) or
+        `ObjectError`.
+        """
+
+    def prefetch(self, items: Sequence[Item]) -> None:
+        """Begin to fetch what these items need; returns at once."""
+
+
 class Renderer(Protocol):
     """Renders the batches of one group after another on one device."""
 
@@ -59,7 +86,11 @@ class Renderer(Protocol):
     def render(
         self, spec: GroupSpec, mode: Mode, batches: Sequence[Batch], watch: Watch
     ) -> Iterator[tuple[Facts, list[Picture]]]:
-        """The wanted pictures, batch by batch in order.
+        """The wanted pictures, as they come: each item once, some of them at a time.
+
+        They come batch by batch where the mode allows it, but pictures that had to be rendered
+        again come last. `mode` is what the claim was decided by; a better or lesser one may be
+        taken, which changes no pixel.
 
         Raises `OutOfMemory`, `DeviceLost`, `ModelUnusable` or `Interrupted`.
         """
