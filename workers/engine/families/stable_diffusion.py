@@ -1,18 +1,24 @@
 """Stable Diffusion 1.x and 2.x: one CLIP text encoder, a UNet, an AutoencoderKL.
 
 The phases are diffusers' own pipeline with given embeddings and latent output, and what the
-pipeline does after that (pipeline_stable_diffusion.py: 1084-1102 in 0.42.1).
+pipeline does after that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from storage.contract.items import GroupSpec
-from storage.contract.samplers import find_sampler
-from workers.engine.families.base import DenoiseInputs, Tensor
-from workers.engine.models import LoadedModel
+from workers.engine.families.base import Bench, DenoiseInputs, Inputs, Phase, Row, Tensor
+from workers.engine.families.classic import (
+    count_tokens,
+    decode_kl,
+    sampling,
+    stacked,
+    stepper,
+    tokenized,
+)
 
 if TYPE_CHECKING:
     from workers.engine.families.base import FamilyAdapter
@@ -21,97 +27,92 @@ if TYPE_CHECKING:
 class StableDiffusion:
     """Text to image."""
 
-    def encode(self, model: LoadedModel, texts: Sequence[str], clip_skip: int | None) -> Tensor:
-        """Shape (n, 77, width of the text encoder)."""
-        pipeline = model.pipeline
-        if clip_skip is not None:
-            return _encode_skipping(pipeline, texts, clip_skip)
-        embeddings, _ = pipeline.encode_prompt(
-            list(texts),
-            device=pipeline.device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=False,
-        )
-        return embeddings
+    def components(self, spec: GroupSpec, phase: Phase) -> tuple[str, ...]:
+        """The text encoder, nothing, the UNet, the VAE."""
+        return {
+            Phase.ENCODE: ("text_encoder",),
+            Phase.CONDITION: (),
+            Phase.DENOISE: ("unet",),
+            Phase.DECODE: ("vae",),
+        }[phase]
+
+    def needs_negatives(self, spec: GroupSpec) -> bool:
+        """With classifier-free guidance, which diffusers does above 1."""
+        return spec.guidance_scale > 1
+
+    def encode(
+        self, bench: Bench, encoder: str, texts: Sequence[str], *, negative: bool
+    ) -> list[Row]:
+        """``prompt_embeds`` of shape (77, width of the text encoder).
+
+        Negative prompts are read to the encoder's last layer, as diffusers does.
+        """
+        states = _states(bench, texts, None if negative else bench.spec.clip_skip)
+        return [{"prompt_embeds": row} for row in states.cpu()]
+
+    def join(self, spec: GroupSpec, parts: Mapping[str, Row]) -> Row:
+        """There is one encoder."""
+        return parts["text_encoder"]
+
+    def condition(
+        self, bench: Bench, inputs: Sequence[Inputs], generators: Sequence[Any]
+    ) -> list[Row]:
+        """Nothing."""
+        return [{} for _ in inputs]
 
     def denoise(
-        self,
-        model: LoadedModel,
-        spec: GroupSpec,
-        inputs: DenoiseInputs,
-        on_step: Callable[[int], None],
+        self, bench: Bench, inputs: DenoiseInputs, on_step: Callable[[int], None]
     ) -> Tensor:
         """Shape (n, 4, height / 8, width / 8)."""
-        pipeline = model.pipeline
-        own_scheduler = pipeline.scheduler
-        # A fresh one per call: samplers keep state, and a broken-off call leaves it behind.
-        pipeline.scheduler = make_scheduler(spec.scheduler, own_scheduler)
-        try:
+        spec = bench.spec
+        negatives = inputs.negatives
+        with sampling(bench) as pipeline:
             return pipeline(
-                prompt_embeds=inputs.prompts,
-                negative_prompt_embeds=inputs.negatives,
+                prompt_embeds=stacked(inputs.prompts, "prompt_embeds", bench),
+                negative_prompt_embeds=(
+                    None if negatives is None else stacked(negatives, "prompt_embeds", bench)
+                ),
                 width=spec.width,
                 height=spec.height,
                 num_inference_steps=spec.num_inference_steps,
                 guidance_scale=spec.guidance_scale,
                 generator=list(inputs.generators),
                 output_type="latent",
-                callback_on_step_end=_stepper(on_step),
+                callback_on_step_end=stepper(on_step),
                 callback_on_step_end_tensor_inputs=[],
             ).images
-        finally:
-            pipeline.scheduler = own_scheduler
 
-    def decode(self, model: LoadedModel, latents: Tensor) -> Tensor:
-        """Undo the latents' scaling, decode, shift from -1..1 to 0..1."""
-        vae = model.pipeline.vae
-        scaled = latents.to(vae.dtype) / vae.config.scaling_factor
-        decoded = vae.decode(scaled, return_dict=False)[0]
-        return decoded.float() / 2 + 0.5
+    def decode(self, bench: Bench, latents: Tensor) -> Tensor:
+        """Shape (n, 3, height, width)."""
+        return decode_kl(bench.pipeline.vae, latents)
 
-    def count_tokens(self, model: LoadedModel, text: str) -> int:
+    def count_tokens(self, bench: Bench, text: str) -> int:
         """What the tokenizer makes of the whole text."""
-        return len(model.pipeline.tokenizer(text, truncation=False).input_ids)
+        return count_tokens(bench.pipeline.tokenizer, text)
+
+    def token_limit(self, bench: Bench) -> int:
+        """What the tokenizer cuts at."""
+        return int(bench.pipeline.tokenizer.model_max_length)
 
 
-def _encode_skipping(pipeline: Any, texts: Sequence[str], clip_skip: int) -> Tensor:
-    """As `encode_prompt` with ``clip_skip``.
+def _states(bench: Bench, texts: Sequence[str], clip_skip: int | None) -> Tensor:
+    """Shape (n, 77, width), as `encode_prompt` gives them.
 
-    diffusers 0.42 looks for the last norm where transformers 5 no longer has it.
+    diffusers 0.42 looks for the last norm where transformers 5 no longer has it, so with
+    ``clip_skip`` its own method fails.
     """
-    tokens = pipeline.tokenizer(
-        list(texts),
-        padding="max_length",
-        max_length=pipeline.tokenizer.model_max_length,
-        truncation=True,
-        return_tensors="pt",
-    )
-    encoder = pipeline.text_encoder
+    encoder = bench.pipeline.text_encoder
+    tokens = tokenized(bench.pipeline.tokenizer, texts)
     masked = getattr(encoder.config, "use_attention_mask", False)
-    states = encoder(
-        tokens.input_ids.to(pipeline.device),
-        attention_mask=tokens.attention_mask.to(pipeline.device) if masked else None,
-        output_hidden_states=True,
-    ).hidden_states
+    outputs = encoder(
+        tokens.input_ids.to(bench.device),
+        attention_mask=tokens.attention_mask.to(bench.device) if masked else None,
+        output_hidden_states=clip_skip is not None,
+    )
+    if clip_skip is None:
+        return outputs[0]
     inner = getattr(encoder, "text_model", encoder)
-    return inner.final_layer_norm(states[-(clip_skip + 1)])
-
-
-def make_scheduler(name: str, own: Any) -> Any:
-    """The sampler of that name with the model's own settings, save those that make it."""
-    import diffusers
-
-    sampler = find_sampler(name)
-    kind = getattr(diffusers, sampler.scheduler_class)
-    return kind.from_config(own.config, **dict(sampler.overrides))
-
-
-def _stepper(on_step: Callable[[int], None]) -> Callable[..., dict[str, Any]]:
-    def after_step(_pipeline: Any, step: int, _timestep: Any, kwargs: dict[str, Any]) -> Any:
-        on_step(step + 1)
-        return kwargs
-
-    return after_step
+    return inner.final_layer_norm(outputs.hidden_states[-(clip_skip + 1)])
 
 
 if TYPE_CHECKING:
