@@ -20,10 +20,13 @@ class Reason(StrEnum):
     NAN = "nan"  #: latents or pixels were not finite, in float32 too
     CONSTANT = "constant"  #: every pixel had the same value, in float32 too
     OUT_OF_MEMORY = "out-of-memory"  #: no mode left that fits
+    INPUT = "input"  #: a picture it is made from is missing or damaged
     MODEL = "model"  #: the model's files are missing, damaged or refused
     CRASHED = "crashed"  #: the process died while it rendered this
     LAPSED = "lapsed"  #: the worker was not heard from
     DEVICE = "device"  #: the worker's device was lost: the worker's failure, not the item's
+    UNSAFE = "unsafe"  #: the safety checker flagged the picture, and the job drops such
+    OUTPUT = "output"  #: the worker cannot make the files asked for; the detail says what it lacks
     ERROR = "error"  #: any other exception; the detail says which
 
 

@@ -17,7 +17,7 @@ from storage.contract.items import (
     batches,
     derive_seed,
 )
-from storage.testing.factories import make_spec
+from storage.testing.factories import make_item, make_spec
 
 Seeds = tuple[int, int, int]
 
@@ -100,16 +100,45 @@ def test_derived_seeds_are_seeds_and_follow_from_their_numbers_only(a: Seeds, b:
 
 
 def test_an_item_travels_as_an_array_whose_order_never_changes() -> None:
-    item = Item(row=1, line=2, image_no=3, prompt="a", negative_prompt="b", seed=4, tags={"k": "v"})
-    wire = b"\x97\x01\x02\x03\xa1a\xa1b\x04\x81\xa1k\xa1v"
+    item = Item(
+        row=1,
+        line=2,
+        image_no=3,
+        prompt="a",
+        negative_prompt="b",
+        seed=4,
+        tags={"k": "v"},
+        image="i",
+        mask_image="m",
+        control_images=("c", "d"),
+        ip_adapter_image="p",
+        template="t",
+    )
+    wire = b"\x9c\x01\x02\x03\xa1a\xa1b\x04\x81\xa1k\xa1v\xa1i\xa1m\x92\xa1c\xa1d\xa1p\xa1t"
 
     assert msgspec.msgpack.encode(item) == wire
     assert msgspec.msgpack.decode(wire, type=Item) == item
 
 
+def test_an_item_of_an_earlier_version_is_still_read() -> None:
+    wire = b"\x97\x01\x02\x03\xa1a\xa1b\x04\x81\xa1k\xa1v"
+
+    assert msgspec.msgpack.decode(wire, type=Item) == Item(1, 2, 3, "a", "b", 4, {"k": "v"})
+
+
 def test_an_item_with_a_field_of_a_later_version_is_still_read() -> None:
-    wire = msgspec.msgpack.encode([1, 2, 3, "a", "b", 4, {}, "from the future"])
-    assert msgspec.msgpack.decode(wire, type=Item).seed == 4
+    now = msgspec.msgpack.decode(msgspec.msgpack.encode(Item(1, 2, 3, "a", "b", 4, {})))
+
+    later = msgspec.msgpack.encode([*now, "from the future"])
+
+    assert msgspec.msgpack.decode(later, type=Item).seed == 4
+
+
+def test_an_item_knows_all_its_pictures() -> None:
+    item = make_item(image="i", mask_image="m", control_images=("c", "d"), ip_adapter_image="p")
+
+    assert item.pictures == ("i", "m", "c", "d", "p")
+    assert make_item().pictures == ()
 
 
 def test_a_group_spec_survives_its_way_through_sql() -> None:
