@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from typing import Final
 
 import sqlalchemy as sa
@@ -43,8 +44,18 @@ class Claimer:
     """Claims tasks for one worker, of one job if `job_id` is given."""
 
     def __init__(
-        self, ledger: Ledger, worker_id: int, capability: Capability, *, job_id: int | None
+        self,
+        ledger: Ledger,
+        worker_id: int,
+        capability: Capability,
+        *,
+        job_id: int | None,
+        room: Callable[[], int | None] = lambda: None,
     ) -> None:
+        """`room` tells how many bytes of its device the worker could have now, if that is known.
+
+        That is what it holds itself plus what is free: others may use the device too.
+        """
         self._ledger = ledger
         self._worker_id = worker_id
         self._capability = capability
@@ -54,9 +65,11 @@ class Claimer:
         self._fleet: tuple[FleetPart, ...] = ()
         self._speeds: dict[str, float] = {}
         self._loads: dict[str, float] = {}
+        self._seen: profiles.SeenByKey = {}
         self._fleet_read_at = -1e9
         self._noted_model: str | None = None
         self._own_speeds: dict[str, float] = {}
+        self._room = room
         self.declined: tuple[str, ...] = ()
 
     def claim(self, loaded_model: str | None) -> tuple[ClaimedTask, ...]:
@@ -82,6 +95,10 @@ class Claimer:
         if offer.more and len(taken) > self._limit // 2:
             self._limit = min(MOST_READ, 2 * self._limit)
         return taken
+
+    def forget(self) -> None:
+        """Read the profiles anew before the next claim: a task went wrong, and they may say how."""
+        self._fleet_read_at = -1e9
 
     def forget_speeds(self) -> None:
         """Read the profiles anew before the next claim, if they are not quite fresh."""
@@ -129,9 +146,7 @@ class Claimer:
             task = cutting.cut(connection, claim, lease, now=now, able=able, wait=wait)
             if task is None:
                 return ()
-            more = cutting.cut_whole(
-                connection, claim.also, lease, mode=claim.mode, now=now, able=able
-            )
+            more = cutting.cut_whole(connection, claim.also, lease, claim, now=now, able=able)
             if chosen.model != self._noted_model:
                 workers.note_model(connection, self._worker_id, chosen.model)
         self._noted_model = chosen.model
@@ -140,8 +155,10 @@ class Claimer:
     def _view(self, loaded_model: str | None, *, more_groups: bool) -> WorkerView:
         return WorkerView(
             capability=self._capability,
+            room_bytes=self._room(),
             loaded_model=loaded_model,
             seconds_per_image=self._speeds,
+            seen=self._seen,
             own_seconds_per_image=self._own_speeds,
             load_seconds=self._loads,
             fleet=self._fleet,
@@ -154,6 +171,7 @@ class Claimer:
         found = profiles.of_device(connection, self._capability.kind)
         self._speeds = {key: profile.seconds_per_image for key, profile in found.items()}
         self._loads = profiles.loads_of(connection, self._capability.kind)
+        self._seen = profiles.rungs_of(connection, self._capability.kind)
         # Its own part first: the policy takes the first that looks like the worker for that.
         own_size = self._capability.ram_bytes.bit_length()
         self._fleet = tuple(
@@ -191,5 +209,5 @@ def _alike(chosen: OpenGroup, passed: list[tuple[Claim, OpenGroup]]) -> bool:
 
 def _able(group: OpenGroup, parts: tuple[FleetPart, ...]) -> int:
     """How many live workers could do it."""
-    fitting = (part for part in parts if policy.allowed_fit(group.requirements, group.cpu, part))
+    fitting = (part for part in parts if policy.allowed_fit(group, part))
     return max(1, sum(part.count for part in fitting))

@@ -72,6 +72,8 @@ def carry_out(claimed: Sequence[ClaimedTask], tools: Tools, claimer: Claimer) ->
             seconds = execute(task, tools)
             if seconds is not None:
                 claimer.note_speed(task, seconds)
+            else:
+                claimer.forget()
             if tools.heartbeat.stop_after_batch:
                 break
     finally:

@@ -47,7 +47,16 @@ def _claim(level: Level, one: Prospect, group: OpenGroup) -> Claim:
     wanted = cut_size(level, one)
     items = min(wanted, _whole_batches(group))
     also = neighbours(level, one, group, room=wanted - items) if wanted > items else ()
-    return Claim(group_id=group.group_id, items=items, mode=one.mode, also=also)
+    rung = one.rung
+    return Claim(
+        group_id=group.group_id,
+        items=items,
+        mode=rung.mode,
+        also=also,
+        batch=rung.batch,
+        tiled=rung.tiled,
+        memory_bytes=rung.memory_bytes,
+    )
 
 
 def _whole_batches(group: OpenGroup) -> int:

@@ -45,7 +45,7 @@ def cut_size(level: Level, one: Prospect) -> int:
 
 def neighbours(level: Level, one: Prospect, group: OpenGroup, *, room: int) -> tuple[int, ...]:
     """Further small groups of the same job and model to cut whole, worth up to `room` items."""
-    alike = [other for other in level.mine if other.model == one.model and other.mode is one.mode]
+    alike = [other for other in level.mine if other.model == one.model and other.rendered_like(one)]
     seconds = room * one.own_seconds
     images = MAX_TASK_ITEMS - group.claimable
     found: list[int] = []

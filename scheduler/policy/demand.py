@@ -11,12 +11,14 @@ from collections.abc import Iterable, Sequence
 
 from scheduler.policy.speeds import (
     allowed_fit,
+    device_now,
     expected_seconds,
     kept_out,
     load_seconds,
+    needs_on,
     seconds_on,
 )
-from storage.contract.capability import Mode, ModeNeed
+from storage.contract.capability import ModeNeed
 from storage.contract.claims import FleetPart, OpenGroup, WorkerView
 
 
@@ -116,11 +118,16 @@ class Prospect:
             self.able += self.rate
 
     @property
-    def mode(self) -> Mode:
+    def rung(self) -> ModeNeed:
         """How the claiming worker would render it; asked only of what fits."""
         if self.need is None:
             raise ValueError(f"{self.model} does not fit this worker")
-        return self.need.mode
+        return self.need
+
+    def rendered_like(self, other: Prospect) -> bool:
+        """Whether the claiming worker would begin both at the same rung."""
+        mine, its = self.rung, other.rung
+        return (mine.mode, mine.batch, mine.tiled) == (its.mode, its.batch, its.tiled)
 
     @property
     def rate(self) -> float:
@@ -151,16 +158,13 @@ def levels(groups: Iterable[OpenGroup]) -> list[list[Work]]:
 
 def part_seconds(kind: OpenGroup, parts: Sequence[FleetPart]) -> list[float]:
     """Seconds per image by part; infinite where it does not fit or is kept out."""
-    return [
-        seconds_on(part, kind) if allowed_fit(kind.requirements, kind.cpu, part) else math.inf
-        for part in parts
-    ]
+    return [seconds_on(part, kind) if allowed_fit(kind, part) else math.inf for part in parts]
 
 
 def _own_need(kind: OpenGroup, worker: WorkerView) -> ModeNeed | None:
     if kept_out(kind.cpu, on_cpu=worker.capability.vram_bytes == 0):
         return None
-    return kind.requirements.fit(worker.capability)
+    return needs_on(kind, worker.seen).fit(device_now(worker))
 
 
 def _part_of(worker: WorkerView) -> int | None:

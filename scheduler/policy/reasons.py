@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from scheduler.policy.demand import Prospect
-from scheduler.policy.speeds import kept_out
+from scheduler.policy.speeds import allowed_fit, device_now, kept_out, needs_on
 from storage.contract.capability import Device, Requirements
 from storage.contract.claims import FleetPart, OpenGroup, WorkerView
 from storage.contract.classes import GIB
@@ -19,10 +20,10 @@ def reason_against(one: Prospect, worker: WorkerView) -> str:
         return _kept_out(kind.cpu)
     if one.need is not None:
         return f"the others will have ended it before {capability.name} could help"
-    needs = _needs(kind.requirements, on_cpu=on_cpu)
+    needs = _needs(needs_on(kind, worker.seen), on_cpu=on_cpu)
     if needs is None:
         return f"it cannot be rendered on a {'CPU' if on_cpu else 'GPU'}"
-    return f"it {needs}; {capability.name} has {_room(capability):.1f} GiB"
+    return f"it {needs}; {capability.name} has {_room(device_now(worker)):.1f} GiB"
 
 
 def explain(group: OpenGroup, fleet: Sequence[FleetPart]) -> list[str]:
@@ -48,18 +49,17 @@ def _of_devices(group: OpenGroup, parts: list[FleetPart], *, on_cpu: bool) -> st
     what = "CPU" if on_cpu else "GPU"
     if kept_out(group.cpu, on_cpu=on_cpu):
         return _kept_out(group.cpu) if parts else None
-    needs = _needs(group.requirements, on_cpu=on_cpu)
+    largest = max(parts, key=_room, default=None)
+    needs = _needs(needs_on(group, largest.seen if largest else {}), on_cpu=on_cpu)
     if needs is None:
         return f"it cannot be rendered on a {what}" if parts else None
-    if not parts:
+    if largest is None:
         return f"{needs}; no live worker has a {what}"
-    largest = max(_room(part) for part in parts)
-    return f"{needs}; the largest live worker has {largest:.1f} GiB"
+    return f"{needs}; the largest live worker has {_room(largest):.1f} GiB"
 
 
 def _can(group: OpenGroup, part: FleetPart) -> bool:
-    out = kept_out(group.cpu, on_cpu=part.vram_bytes == 0)
-    return not out and group.requirements.fit(part) is not None
+    return allowed_fit(group, part) is not None
 
 
 def _kept_out(cpu: str) -> str:
@@ -74,7 +74,8 @@ def _needs(requirements: Requirements, *, on_cpu: bool) -> str | None:
     if need is None:
         return None
     kind = "of memory" if on_cpu else "of VRAM"
-    return f"needs {need.memory_bytes / GIB:.1f} GiB {kind} ({need.mode})"
+    # Rounded up: what needs a little more than there is must not read like what there is.
+    return f"needs {math.ceil(need.memory_bytes * 10 / GIB) / 10:.1f} GiB {kind} ({need.mode})"
 
 
 def _room(device: Device) -> float:

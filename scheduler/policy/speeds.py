@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
+import msgspec
+
 from scheduler.estimate import seconds_per_image
-from storage.contract.capability import ModeNeed, Requirements
+from storage.contract.capability import Capability, ModeNeed, Requirements, Seen, fitted
 from storage.contract.claims import FleetPart, OpenGroup, WorkerView
 from storage.contract.classes import GIB
 
@@ -67,14 +71,40 @@ def load_seconds(group: OpenGroup, worker: WorkerView) -> float:
     return group.requirements.disk_bytes / READ_BYTES_PER_SECOND
 
 
-def allowed_fit(needs: Requirements, cpu: str, device: FleetPart) -> ModeNeed | None:
-    """The fastest mode that fits a kind of device, unless the job keeps such devices out."""
-    return None if kept_out(cpu, on_cpu=device.vram_bytes == 0) else needs.fit(device)
+def allowed_fit(group: OpenGroup, part: FleetPart) -> ModeNeed | None:
+    """The best rung that fits a kind of device, unless the job keeps such devices out."""
+    if kept_out(group.cpu, on_cpu=part.vram_bytes == 0):
+        return None
+    return needs_on(group, part.seen).fit(part)
+
+
+def needs_on(group: OpenGroup, seen: Mapping[str, tuple[Seen, ...]]) -> Requirements:
+    """What the group needs, corrected by what was `seen` on some kind of device."""
+    of_group = seen.get(group.profile_key)
+    return _fitted(group.requirements, of_group) if of_group else group.requirements
+
+
+@lru_cache(maxsize=4096)
+def _fitted(needs: Requirements, seen: tuple[Seen, ...]) -> Requirements:
+    # A policy asks this of thousands of groups that share a few needs.
+    return fitted(needs, seen)
 
 
 def kept_out(cpu: str, *, on_cpu: bool) -> bool:
     """Whether the job's `cpu` setting (auto, never, only) keeps such a device out."""
     return cpu == ("never" if on_cpu else "only")
+
+
+def device_now(worker: WorkerView) -> Capability:
+    """What the worker has now: never more than it said when it registered."""
+    capability, room = worker.capability, worker.room_bytes
+    if room is None:
+        return capability
+    if capability.vram_bytes == 0:
+        return msgspec.structs.replace(capability, ram_bytes=min(capability.ram_bytes, room))
+    # Without any memory of its own it would look like a CPU.
+    room = max(1, min(capability.vram_bytes, room))
+    return msgspec.structs.replace(capability, vram_bytes=room)
 
 
 def lease_seconds(seconds_per_batch: float) -> float:

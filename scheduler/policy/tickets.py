@@ -97,6 +97,7 @@ def _one_of(part: FleetPart, model: str | None, everybody: tuple[FleetPart, ...]
         ),
         loaded_model=model,
         seconds_per_image=part.seconds_per_image,
+        seen=part.seen,
         tflops=part.tflops,
         fleet=everybody,
     )
@@ -120,9 +121,7 @@ def _batches(work: Work) -> int:
 
 def _can(work: Work, fleet: ClassFleet) -> bool:
     kind = work.kind
-    return any(
-        part.count and allowed_fit(kind.requirements, kind.cpu, part) for part in fleet.parts
-    )
+    return any(part.count and allowed_fit(kind, part) for part in fleet.parts)
 
 
 def _constrained(entry: tuple[tuple[str, ...], int]) -> tuple[int, tuple[str, ...]]:

@@ -9,7 +9,6 @@ from itertools import combinations
 from typing import Final
 
 from scheduler.simulate.scenario import ModelSpec, Scenario, WorkerSpec
-from storage.contract.capability import Mode
 
 MAX_SUBSETS_OF: Final = 10
 """With more models than this only thresholds are tried, which is a weaker bound."""
@@ -64,9 +63,9 @@ def _speed(scenario: Scenario, speeds: dict[str, float], names: tuple[str, ...])
 
 def can(model: ModelSpec, worker: WorkerSpec) -> bool:
     """Whether a worker of that kind can render the model in any mode."""
-    if worker.vram_gib == 0:
-        return model.gib.get(Mode.CPU, float("inf")) <= worker.ram_gib
-    return any(gib <= worker.vram_gib for mode, gib in model.gib.items() if mode is not Mode.CPU)
+    on_cpu = worker.vram_gib == 0
+    room = worker.ram_gib if on_cpu else worker.vram_gib
+    return any(gib <= room for mode, gib in model.gib.items() if mode.on_cpu == on_cpu)
 
 
 def _subsets(scenario: Scenario, names: list[str]) -> list[tuple[str, ...]]:

@@ -222,7 +222,7 @@ class Crew:
         fitting = [
             mode
             for mode, gib in model.gib.items()
-            if gib <= room and (mode is Mode.CPU) == (spec.vram_gib == 0)
+            if gib <= room and mode.on_cpu == (spec.vram_gib == 0)
         ]
         fastest = min(fitting, key=list(Mode).index)
         return model.seconds * self.scenario.slowdown.get(fastest, 1.0) / spec.speed

@@ -100,6 +100,7 @@ class Scenario(_Part):
         Mode.PHASED: 1.1,
         Mode.OFFLOAD: 2.5,
         Mode.CPU: 1.0,
+        Mode.CPU_PHASED: 1.1,
     }
     tick_seconds: _Positive = 0.5  #: between two passes of the ticket loop
     claim_seconds: _Seconds = 0.02

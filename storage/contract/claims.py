@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from storage.contract.capability import Capability, Mode, Requirements
+from storage.contract.capability import Capability, Mode, Requirements, Seen
 from storage.contract.items import GroupSpec
 from storage.contract.outcomes import Failure
 
@@ -38,6 +38,7 @@ class FleetPart(msgspec.Struct, frozen=True, kw_only=True):
     ram_bytes: int
     count: int
     seconds_per_image: dict[str, float] = {}  #: measured on this kind, by profile key
+    seen: dict[str, tuple[Seen, ...]] = {}  #: memory measured on this kind, by profile key
     tflops: float | None = None  #: measured arithmetic speed, for groups not yet measured
     threads: int = 1  #: CPU threads of each
     loaded: dict[str, int] = {}  #: how many of them have which model loaded, or claimed it last
@@ -61,6 +62,8 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
     capability: Capability
     loaded_model: str | None = None  #: claiming the same again saves loading
     seconds_per_image: dict[str, float] = {}  #: measured on its kind, by profile key
+    seen: dict[str, tuple[Seen, ...]] = {}  #: memory measured on its kind, by profile key
+    room_bytes: int | None = None  #: of its device it could have now; None: all of it
     tflops: float | None = None  #: measured arithmetic speed, for groups not yet measured
     #: The same, by this very worker alone; None: not kept. It may be slower than its kind.
     own_seconds_per_image: dict[str, float] | None = None
@@ -70,12 +73,15 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """Take up to `items` items of this group, in this mode."""
+    """Take up to `items` items of this group, in this mode, from this rung of the ladder on."""
 
     group_id: int
     items: int
     mode: Mode
     also: tuple[int, ...] = ()  #: further groups of the job and model, small, to cut whole
+    batch: int = 0  #: rung to begin at: images denoised at once; 0: the group's own batch
+    tiled: bool = False  #: rung to begin at: pictures are decoded in tiles
+    memory_bytes: int = 0  #: what that rung is expected to need
 
 
 class Declined(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +106,9 @@ class ClaimedTask(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: float  #: how long the lease lasts from each renewal on
     failures: tuple[Failure, ...] = ()  #: of earlier attempts at these items
     able: int = 1  #: live workers that could have rendered it, its own included
+    batch: int = 0  #: rung to begin at: images denoised at once; 0: as the spec's batch says
+    tiled: bool = False  #: rung to begin at: pictures are decoded in tiles
+    memory_bytes: int = 0  #: what that rung is expected to need; 0: not known
 
     @property
     def items(self) -> int:

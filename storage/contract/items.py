@@ -143,10 +143,52 @@ class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
     def profile_key(self) -> str:
         """What decides speed and memory on one kind of device."""
         revision = f"@{self.revision}" if self.revision else ""
-        return (
+        key = (
             f"{self.model}{revision} {self.width}x{self.height} steps={self.num_inference_steps}"
             f" batch={self.batch.denoise} dtype={self.dtype}"
         )
+        return " ".join((key, *(f"{name}={value}" for name, value in self._costs())))
+
+    def _costs(self) -> Iterator[tuple[str, object]]:
+        """What else costs time or memory, where it is not as most groups have it."""
+        if self.kind != TEXT_TO_IMAGE:
+            yield "kind", self.kind
+        if self.batch.decode > 1:
+            yield "decode", self.batch.decode
+        if self.scheduler in TWICE_A_STEP:
+            yield "order", 2
+        for name in ("strength", "max_sequence_length", "quantization", "cache"):
+            if (value := getattr(self, name)) is not None:
+                yield name, value
+        yield from self._guidance_costs()
+        yield from self._adapter_costs()
+
+    def _guidance_costs(self) -> Iterator[tuple[str, object]]:
+        if self.guidance_scale <= 1:
+            yield "guidance", "none"
+        if self.true_cfg_scale is not None:
+            yield "true_cfg", "none" if self.true_cfg_scale <= 1 else "beside"
+
+    def _adapter_costs(self) -> Iterator[tuple[str, object]]:
+        if self.loras:  # which ones they are hardly matters
+            yield "loras", len(self.loras)
+        for net in self.controlnets:
+            yield "controlnet", _at(net.model, net.revision)
+        if self.ip_adapter is not None:
+            adapter = self.ip_adapter
+            yield "ip_adapter", _at(adapter.model, adapter.revision, adapter.weight_name)
+        if self.upscaler is not None:
+            one = self.upscaler
+            steps = f"x{one.factor} steps={one.num_inference_steps}"
+            yield "upscaler", f"{_at(one.model, one.revision)} {steps}"
+
+
+TWICE_A_STEP: Final = frozenset({"heun", "dpm2", "dpm2_karras", "dpm2_a", "dpm2_a_karras"})
+"""Samplers that ask the denoiser twice a step."""
+
+
+def _at(name: str, revision: str | None, file: str | None = None) -> str:
+    return name + (f"@{revision}" if revision else "") + (f"/{file}" if file else "")
 
 
 _SEED_INPUT: Final = struct.Struct("<QQQ")

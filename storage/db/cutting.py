@@ -14,7 +14,6 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from storage.contract.capability import Mode
 from storage.contract.claims import Claim, ClaimedTask
 from storage.contract.items import GroupSpec
 from storage.contract.outcomes import Failure, leaves_to_others
@@ -66,7 +65,7 @@ def cut(
     if taken is None:
         return None
     task_id = _lease(connection, group, taken, lease, next_item=next_item, now=now)
-    return _claimed(group, task_id, taken, lease, mode=claim.mode, able=able)
+    return _claimed(group, task_id, taken, lease, claim=claim, able=able)
 
 
 def _lease(
@@ -133,12 +132,14 @@ def cut_whole(
     connection: Connection,
     group_ids: Sequence[int],
     lease: Lease,
+    claim: Claim,
     *,
-    mode: Mode,
     now: float,
     able: int = 1,
 ) -> list[ClaimedTask]:
     """Cut one task from each of these groups that nobody has claimed from yet, all of it.
+
+    They begin at the rung that `claim` names.
 
     For groups smaller than a task should be: the worker carries these out one after the other,
     and none of them counts as started yet. Groups that somebody else holds are left out.
@@ -166,7 +167,7 @@ def cut_whole(
             task_id,
             Returned(first_item=row.first_item, stop_item=row.stop_item),
             lease,
-            mode=mode,
+            claim=claim,
             able=able,
         )
         for row, task_id in zip(untouched, task_ids, strict=True)
@@ -263,7 +264,7 @@ def _insert_tasks(
 
 
 def _claimed(
-    group: sa.Row[Any], task_id: int, taken: Returned, lease: Lease, *, mode: Mode, able: int
+    group: sa.Row[Any], task_id: int, taken: Returned, lease: Lease, *, claim: Claim, able: int
 ) -> ClaimedTask:
     return ClaimedTask(
         task_id=task_id,
@@ -275,8 +276,11 @@ def _claimed(
         first_item=taken.first_item,
         stop_item=taken.stop_item,
         spec=_SPEC.decode(group.spec),
-        mode=mode,
+        mode=claim.mode,
         lease_seconds=lease.seconds,
         failures=taken.failures,
         able=able,
+        batch=claim.batch,
+        tiled=claim.tiled,
+        memory_bytes=claim.memory_bytes,
     )

@@ -21,13 +21,15 @@ Place = tuple[str, int, int, int]  # kind, VRAM, size of RAM, threads
 
 def parts(connection: Connection, *, now: float) -> tuple[FleetPart, ...]:
     """The live workers by kind and size."""
-    return _summed(connection.execute(_sums(workers.c.kind, now)).all(), _speeds(connection))
+    rows = connection.execute(_sums(workers.c.kind, now)).all()
+    return _summed(rows, _speeds(connection), profiles.rungs_by_device(connection))
 
 
 def by_class(connection: Connection, *, now: float) -> dict[str, ClassFleet]:
     """The live workers by VRAM class, and how many of each are idle."""
     rows = connection.execute(_sums(workers.c.vram_class, now)).all()
     speeds = _speeds(connection)
+    seen = profiles.rungs_by_device(connection)
     busy = _busy(connection, now)
     by_label: dict[str, list[sa.Row[Any]]] = {}
     for row in rows:
@@ -36,7 +38,7 @@ def by_class(connection: Connection, *, now: float) -> dict[str, ClassFleet]:
     for label, of_class in by_label.items():
         total = sum(row.live for row in of_class)
         idle = max(0, total - busy.get(label, 0))
-        found[label] = ClassFleet(parts=_summed(of_class, speeds), idle=idle)
+        found[label] = ClassFleet(parts=_summed(of_class, speeds, seen), idle=idle)
     return found
 
 
@@ -67,7 +69,9 @@ def _sums(by: sa.ColumnElement[Any], now: float) -> sa.Select[Any]:
 
 
 def _summed(
-    rows: list[sa.Row[Any]] | Any, speeds: dict[str, dict[str, float]]
+    rows: list[sa.Row[Any]] | Any,
+    speeds: dict[str, dict[str, float]],
+    seen: dict[str, profiles.SeenByKey],
 ) -> tuple[FleetPart, ...]:
     """One part for what differs only in the model loaded, or in a little memory."""
     sums: dict[Place, list[Any]] = {}
@@ -85,6 +89,7 @@ def _summed(
             ram_bytes=ram,
             count=count,
             seconds_per_image=speeds.get(kind, {}),
+            seen=seen.get(kind, {}),
             threads=max(1, threads),
             loaded=loaded,
         )

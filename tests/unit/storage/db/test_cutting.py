@@ -24,11 +24,13 @@ from storage.testing.factories import (
     ref_of,
 )
 
+IN_CPU = Claim(group_id=0, items=0, mode=Mode.CPU, batch=1, tiled=True, memory_bytes=5)
+
 
 def cut_whole(ledger: Ledger, worker: int, *group_ids: int, now: float = 1.0) -> list[ClaimedTask]:
     lease = cutting.Lease(worker_id=worker, token=9, seconds=60.0)
     with ledger.write() as connection:
-        return cutting.cut_whole(connection, group_ids, lease, mode=Mode.CPU, now=now)
+        return cutting.cut_whole(connection, group_ids, lease, IN_CPU, now=now)
 
 
 def counters(ledger: Ledger) -> list[tuple[int, ...]]:
@@ -51,6 +53,7 @@ def test_many_small_groups_are_cut_whole_at_once(ledger: Ledger, worker_id: int)
         (1, 0, 1),
         (3, 3, 6),
     ]
+    assert all((one.batch, one.tiled, one.memory_bytes) == (1, True, 5) for one in found)
     assert counters(ledger) == [(1, 0, 1, 0), (1, 2, 0, 0), (6, 0, 3, 0)]
     with ledger.read() as connection:
         held = tasks.leased_by(connection, worker_id)
@@ -197,7 +200,7 @@ def test_on_postgresql_a_group_somebody_holds_is_passed_over_or_waited_for(
         assert cutting.cut(holder, claim, lease, now=1.0)
         with ledger.write() as connection:
             assert cutting.cut(connection, claim, lease, now=1.0, wait=False) is None
-            found = cutting.cut_whole(connection, [1, 2], lease, mode=Mode.CPU, now=1.0)
+            found = cutting.cut_whole(connection, [1, 2], lease, IN_CPU, now=1.0)
             assert [one.group_id for one in found] == [2]
         thread = threading.Thread(target=wait_for_it)
         thread.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storage.contract.capability import Capability
+from storage.contract.capability import Capability, Mode, Seen
 from storage.contract.claims import FleetPart, Progress
 from storage.db import fleet, profiles, workers
 from storage.db.engine import Ledger
@@ -56,6 +56,7 @@ def test_workers_of_one_kind_and_size_are_one_part(ledger: Ledger, ids: list[int
             ram_bytes=64 * GIB,
             count=2,
             seconds_per_image={"p": 2.0},
+            seen={"p": (Seen(mode=Mode.LEAN, peak_bytes=1),)},
             loaded={"m": 1},
         ),
         FleetPart(kind="cpu/1", vram_bytes=0, ram_bytes=8 * GIB, count=2),

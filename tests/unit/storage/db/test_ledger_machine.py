@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 from sqlalchemy import event
 
 from storage.contract.capability import Mode
-from storage.contract.claims import ClaimedTask
+from storage.contract.claims import Claim, ClaimedTask
 from storage.contract.errors import LeaseLost, StaleTransition
 from storage.contract.outcomes import DIVISIBLE, Failure, Outcome, Reason
 from storage.contract.states import Entity, JobState, TaskState
@@ -168,9 +168,8 @@ class LedgerMachine(RuleBasedStateMachine):
             if row.id in chosen and row.next_item == row.first_item
         }
         with self.ledger.write() as connection:
-            found = cutting.cut_whole(
-                connection, sorted(chosen), lease, mode=Mode.CPU, now=self.clock()
-            )
+            claim = Claim(group_id=0, items=0, mode=Mode.CPU)
+            found = cutting.cut_whole(connection, sorted(chosen), lease, claim, now=self.clock())
         assert {task.group_id for task in found} == untouched
         for task in found:
             assert task.failures == ()
