@@ -29,6 +29,18 @@ from scheduler.cli.manifest_options import (
     check_choice,
     say_submitted,
 )
+from scheduler.cli.output_options import (
+    C2paOption,
+    ImageFormatOption,
+    MetadataOption,
+    PngLevelOption,
+    QualityOption,
+    SafetyModelOption,
+    SafetyOption,
+    ThumbnailsOption,
+    WatermarkOption,
+    asked,
+)
 from scheduler.cli.stopping import stop_on_signals
 from scheduler.loops.run import Loop
 from scheduler.loops.stalls import reasons
@@ -100,6 +112,15 @@ def submit_command(
     dtype: DtypeOption = "auto",
     format_: FormatOption = None,
     skip_invalid: SkipInvalidOption = False,
+    image_format: ImageFormatOption = None,
+    quality: QualityOption = None,
+    png_level: PngLevelOption = None,
+    metadata: MetadataOption = None,
+    thumbnails: ThumbnailsOption = None,
+    safety: SafetyOption = None,
+    safety_model: SafetyModelOption = None,
+    watermark: WatermarkOption = None,
+    c2pa: C2paOption = None,
     only_show: DryRunOption = False,
     priority: Annotated[
         int | None, typer.Option(min=-1000, max=1000, help="Higher goes first; 0 is usual.")
@@ -119,6 +140,17 @@ def submit_command(
 ) -> None:
     """Hand a manifest to the farm; returns at once."""
     check_choice("--dtype", dtype, DTYPES)
+    output = asked(
+        format=image_format,
+        quality=quality,
+        png_level=png_level,
+        metadata=metadata,
+        thumbnails=thumbnails,
+        safety=safety,
+        safety_model=safety_model,
+        watermark=watermark,
+        c2pa=c2pa,
+    )
     check_choice("--cpu", cpu, ("auto", "never", "only"))
     if webhook is not None:
         parse_target(webhook)
@@ -140,6 +172,7 @@ def submit_command(
             overrides=pairs(overrides or [], "--set"),
             defaults=pairs(defaults or [], "--default"),
             skip_invalid=skip_invalid,
+            output=output,
             on_cpu=cpu == "only" or fleet_has_no_gpu(opened.ledger),
         )
         limits = read_limits(os.environ)

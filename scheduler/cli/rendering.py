@@ -37,10 +37,23 @@ from scheduler.cli.manifest_options import (
     check_choice,
     say_submitted,
 )
+from scheduler.cli.output_options import (
+    C2paOption,
+    ImageFormatOption,
+    MetadataOption,
+    PngLevelOption,
+    QualityOption,
+    SafetyModelOption,
+    SafetyOption,
+    ThumbnailsOption,
+    WatermarkOption,
+    asked,
+)
 from scheduler.service import control, processes
 from scheduler.service.home import open_home
 from scheduler.service.local import LocalRun, RunOptions
 from scheduler.service.options import SubmitOptions, pairs
+from scheduler.service.output import refuse_unmakeable
 from scheduler.service.prepare import prepared
 from scheduler.service.submit import submit
 from scheduler.service.watching import Snapshot
@@ -91,6 +104,15 @@ def render(
     dtype: DtypeOption = "auto",
     format_: FormatOption = None,
     skip_invalid: SkipInvalidOption = False,
+    image_format: ImageFormatOption = None,
+    quality: QualityOption = None,
+    png_level: PngLevelOption = None,
+    metadata: MetadataOption = None,
+    thumbnails: ThumbnailsOption = None,
+    safety: SafetyOption = None,
+    safety_model: SafetyModelOption = None,
+    watermark: WatermarkOption = None,
+    c2pa: C2paOption = None,
     only_show: DryRunOption = False,
     home: HomeOption = DEFAULT_HOME,
     device: DeviceOption = None,
@@ -103,6 +125,17 @@ def render(
 ) -> None:
     """Render a manifest on this machine."""
     check_choice("--dtype", dtype, DTYPES)
+    output = asked(
+        format=image_format,
+        quality=quality,
+        png_level=png_level,
+        metadata=metadata,
+        thumbnails=thumbnails,
+        safety=safety,
+        safety_model=safety_model,
+        watermark=watermark,
+        c2pa=c2pa,
+    )
     devices = tuple(device or processes.devices())
     options = SubmitOptions(
         manifest=manifest,
@@ -114,6 +147,7 @@ def render(
         overrides=pairs(overrides or [], "--set"),
         defaults=pairs(defaults or [], "--default"),
         skip_invalid=skip_invalid,
+        output=output,
         on_cpu=devices == ("cpu",),
     )
     run_options = _run_options(devices, processes_, threads, grace, renderer, fake_seconds)
@@ -122,6 +156,7 @@ def render(
         if only_show:
             dry_run.show(work, home, run_options, as_json=as_json)
             return
+        refuse_unmakeable(work.output, os.environ)
         with open_home(home, create=True) as opened:
             submitted = submit(work, manifest, ledger=opened.ledger, store=opened.store)
             if not as_json:

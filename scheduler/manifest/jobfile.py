@@ -41,6 +41,7 @@ class JobFile(BaseModel):
     priority: int | None = Field(default=None, ge=-1000, le=1000)
     defaults: dict[str, Any] = Field(default_factory=dict)
     sweep: list[dict[str, list[Any]]] = Field(default_factory=list)
+    output: dict[str, Any] = Field(default_factory=dict)
     items: list[dict[str, Any]] | None = None
     manifest: str | None = None
 

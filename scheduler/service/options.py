@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from scheduler.manifest.expansion import Rules
 from scheduler.manifest.fields import cell, field_named, parse_field
@@ -14,6 +16,7 @@ from scheduler.manifest.limits import Limits
 from scheduler.manifest.problems import FieldError
 from scheduler.manifest.sweep import combinations
 from storage.contract.errors import InputError
+from storage.contract.output import OutputOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +33,7 @@ class SubmitOptions:
     defaults: Mapping[str, str] = field(default_factory=dict)  #: for rows that say nothing
     overrides: Mapping[str, str] = field(default_factory=dict)  #: whatever rows say
     skip_invalid: bool = False
+    output: Mapping[str, Any] = field(default_factory=dict)  #: by field of `OutputOptions`
     on_cpu: bool = True  #: batches are sized for a fleet without GPUs
 
 
@@ -50,9 +54,14 @@ def rules_of(options: SubmitOptions, job: JobFile, limits: Limits) -> Rules:
     return rules
 
 
-def canonical_settings(options: SubmitOptions, rules: Rules) -> str:
-    """All that decides the items beside the manifest, as canonical JSON."""
-    settings = {
+_AS_EVER: Final = OutputOptions()
+
+
+def canonical_settings(
+    options: SubmitOptions, rules: Rules, output: OutputOptions = _AS_EVER
+) -> str:
+    """All that decides items and files beside the manifest, as canonical JSON."""
+    settings: dict[str, Any] = {
         "seed": rules.seed,
         "model": options.model,
         "dtype": options.dtype,
@@ -61,6 +70,8 @@ def canonical_settings(options: SubmitOptions, rules: Rules) -> str:
         "sweep": [dict(step) for step in rules.sweep],
         "skip_invalid": options.skip_invalid,
     }
+    if output != _AS_EVER:
+        settings["output"] = msgspec.to_builtins(output)
     return json.dumps(settings, sort_keys=True, ensure_ascii=False)
 
 

@@ -18,13 +18,15 @@ from scheduler.manifest.expansion import Expander, Rules
 from scheduler.manifest.grouping import Describe, Group, GroupTable
 from scheduler.manifest.jobfile import ItemsReader, JobFile, manifest_path, read_job_file
 from scheduler.manifest.limits import Limits
-from scheduler.manifest.problems import FieldError, Problems, Rejected
+from scheduler.manifest.problems import FieldError, ManifestProblems, Problems, Rejected
 from scheduler.manifest.readers.base import Reader
 from scheduler.manifest.source import JOB_FORMAT, STDIN, format_of, opened, reader_for, shown_path
 from scheduler.manifest.spool import CountingSink, ItemSpool
 from scheduler.service.options import SubmitOptions, canonical_settings, rules_of
+from scheduler.service.output import output_of, refuse_unmarkable
 from storage.contract.errors import InputError, StoreFull
 from storage.contract.keys import job_name_from
+from storage.contract.output import OutputOptions
 from storage.db.jobs import NewGroup
 
 
@@ -36,6 +38,7 @@ class Prepared:
     suggested_name: str
     digest: str
     settings: str
+    output: OutputOptions
     priority: int
     rows: int
     items: int
@@ -80,19 +83,22 @@ class _Preparation:
         options, problems = self._options, self._problems
         job, reader, job_digest = self._open()
         rules = self._rules(job)
+        output = self._output(job)
         table = GroupTable(
             describe, default_model=options.model, dtype=options.dtype, limits=self._limits
         )
         expander = Expander(rules, table, self._sink, problems)
         expander.read(reader)
         self._refuse_if_bad(expander)
-        settings = canonical_settings(options, rules)
+        refuse_unmarkable(output, (group.card for group in table.groups))
+        settings = canonical_settings(options, rules, output)
         own_priority = options.priority
         return Prepared(
             name=job.name if options.name is None else options.name,
             suggested_name=job_name_from(job.name or _stem(options.manifest)),
             digest=_digest(job_digest, reader.digest, settings),
             settings=settings,
+            output=output,
             priority=(job.priority or 0) if own_priority is None else own_priority,
             rows=expander.rows,
             items=expander.items,
@@ -133,9 +139,18 @@ class _Preparation:
         try:
             return rules_of(self._options, job, self._limits)
         except FieldError as error:
-            self._problems.file = _shown(self._options.manifest)
-            self._problems.add(None, error.field, error.message)
-            raise self._problems.refused() from None
+            raise self._refused(error) from None
+
+    def _output(self, job: JobFile) -> OutputOptions:
+        try:
+            return output_of(self._options.output, job.output)
+        except FieldError as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: FieldError) -> ManifestProblems:
+        self._problems.file = _shown(self._options.manifest)
+        self._problems.add(None, error.field, error.message)
+        return self._problems.refused()
 
     def _refuse_if_bad(self, expander: Expander) -> None:
         if self._problems.total and not self._options.skip_invalid:

@@ -73,6 +73,7 @@ def submit(
                     token=token,
                     manifest=shown_path(manifest),
                     settings=work.settings,
+                    output=work.output.encode(),
                     priority=work.priority,
                     item_count=work.items,
                     rejected=work.problems.rejected_rows,

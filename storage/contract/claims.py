@@ -7,6 +7,7 @@ import msgspec
 from storage.contract.capability import Capability, Mode, Requirements, Seen
 from storage.contract.items import GroupSpec
 from storage.contract.outcomes import Failure
+from storage.contract.output import OutputOptions
 
 
 class OpenGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +110,7 @@ class ClaimedTask(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 0  #: rung to begin at: images denoised at once; 0: as the spec's batch says
     tiled: bool = False  #: rung to begin at: pictures are decoded in tiles
     memory_bytes: int = 0  #: what that rung is expected to need; 0: not known
+    output: OutputOptions = OutputOptions()  #: of its job
 
     @property
     def items(self) -> int:

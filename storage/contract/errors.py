@@ -24,6 +24,7 @@
         |-- OutOfMemory        the device has too little memory; a smaller step may do
         |-- DeviceLost         the device or its driver is unusable: the worker's fault
         |-- ModelUnusable      weights missing, damaged or refused
+        |-- OutputUnusable     this worker cannot make the files the job asks for
         |-- InputUnusable      an item's input picture is missing, damaged or refused
         `-- Interrupted        told to stop; not a failure
 
@@ -136,6 +137,10 @@ class ModelUnusable(RenderError):
 
 class InputUnusable(RenderError):
     """An input picture of the item is missing, damaged or of a refused kind."""
+
+
+class OutputUnusable(RenderError):
+    """This worker cannot make the files that the job asks for."""
 
 
 class Interrupted(RenderError):

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 from storage.contract.claims import Claim, ClaimedTask
 from storage.contract.items import GroupSpec
 from storage.contract.outcomes import Failure, leaves_to_others
+from storage.contract.output import decode_output
 from storage.contract.states import Entity, JobState, TaskState, WorkerState
 from storage.db import set_aside
 from storage.db.bulk import insert_rows
@@ -179,7 +180,12 @@ def _lock(
 ) -> sa.CursorResult[Any]:
     """Lock these groups' rows, as far as they can still be claimed from by this worker."""
     return connection.execute(
-        sa.select(groups, jobs.c.name.label("job_name"), workers.c.name.label("worker_name"))
+        sa.select(
+            groups,
+            jobs.c.name.label("job_name"),
+            jobs.c.output,
+            workers.c.name.label("worker_name"),
+        )
         .join(jobs, jobs.c.id == groups.c.job_id)
         .join(workers, workers.c.id == worker_id)
         .where(
@@ -283,4 +289,5 @@ def _claimed(
         batch=claim.batch,
         tiled=claim.tiled,
         memory_bytes=claim.memory_bytes,
+        output=decode_output(group.output),
     )

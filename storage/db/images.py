@@ -49,6 +49,10 @@ class ImageRow(msgspec.Struct, frozen=True):
     truncated_tokens: int
     seconds: float | None
     created_at: float
+    phash: int | None = None
+    pixels_sha256: str | None = None
+    flagged: int | None = None
+    produced: str | None = None
 
 
 class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):

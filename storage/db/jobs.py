@@ -34,6 +34,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at: float | None = None
     cpu: str = "auto"
     webhook: str | None = None
+    output: str = ""
 
 
 class NewGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,7 @@ class Job(msgspec.Struct, frozen=True):
     deadline_at: float | None
     cpu: str
     webhook: str | None
+    output: str  #: JSON of `OutputOptions`; empty: the defaults
 
     @property
     def remaining(self) -> int:

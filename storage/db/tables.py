@@ -89,6 +89,7 @@ jobs = Table(
     _text("webhook", nullable=True),  # address told of its end
     _at("created_at", nullable=False),
     _at("finished_at"),
+    _text("output", server_default=text("''")),  # JSON of OutputOptions; empty: the defaults
     sqlite_autoincrement=True,
 )
 Index(
@@ -267,6 +268,10 @@ images = Table(
     _count("truncated_tokens"),  # tokens of the prompt the text encoder did not read
     Column("seconds", Double, nullable=True),  # its share of the task's rendering time
     _at("created_at", nullable=False),
+    Column("phash", BigInteger, nullable=True),  # perceptual hash: 64 bits, signed
+    _text("pixels_sha256", nullable=True),  # of the pixels as rendered
+    Column("flagged", Integer, nullable=True),  # by the safety checker: 0 or 1; null: not checked
+    _text("produced", nullable=True),  # JSON of Produced: what was done to them
     postgresql_partition_by="RANGE (job_id, item)",
 )
 Index("ix_images_created_at", images.c.created_at)

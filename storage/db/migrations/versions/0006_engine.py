@@ -5,6 +5,8 @@ Revision: 0006, after 0005.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -38,10 +40,32 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_rungs_device_kind", "rungs", ["device_kind"])
+    _add_output()
+
+
+def _add_output() -> None:
+    """What a job asks of its files, and what is known of each."""
+    op.add_column(
+        "jobs", sa.Column("output", sa.Text(), server_default=sa.text("''"), nullable=False)
+    )
+    for column in _facts():
+        op.add_column("images", column)
+
+
+def _facts() -> tuple[sa.Column[Any], ...]:
+    return (
+        sa.Column("phash", sa.BigInteger(), nullable=True),
+        sa.Column("pixels_sha256", sa.Text(), nullable=True),
+        sa.Column("flagged", sa.Integer(), nullable=True),
+        sa.Column("produced", sa.Text(), nullable=True),
+    )
 
 
 def downgrade() -> None:
     """Take them away again."""
+    for column in _facts():
+        op.drop_column("images", column.name)
+    op.drop_column("jobs", "output")
     op.drop_index("ix_rungs_device_kind", table_name="rungs")
     op.drop_table("rungs")
     for phase in _PHASES:
