@@ -17,6 +17,7 @@ import msgspec
 from storage.contract.claims import ClaimedTask, Rendering
 from storage.contract.items import GroupSpec, Item
 from storage.contract.keys import render_key
+from storage.contract.record import item_fields
 from workers.engine.ports import Facts, Picture
 
 PARAMETERS: Final = "parameters"
@@ -48,25 +49,6 @@ _A1111_SAMPLERS: Final = {
 }
 
 _AMBIGUOUS: Final = re.compile(r"\r?\n(?=\s*Negative prompt:)")
-
-
-def item_fields(item: Item, spec: GroupSpec) -> dict[str, Any]:
-    """The item as a manifest row: rendering it again needs nothing else."""
-    fields: dict[str, Any] = {
-        "prompt": item.prompt,
-        "negative_prompt": item.negative_prompt,
-        "model": spec.model,
-        "revision": spec.revision,
-        "width": spec.width,
-        "height": spec.height,
-        "num_inference_steps": spec.num_inference_steps,
-        "guidance_scale": spec.guidance_scale,
-        "scheduler": spec.scheduler,
-        "clip_skip": spec.clip_skip,
-        "seed": item.seed,
-        "tags": item.tags,
-    }
-    return {name: value for name, value in fields.items() if value not in (None, {})}
 
 
 def rendering_of(task: ClaimedTask, facts: Facts, picture: Picture) -> Rendering:
