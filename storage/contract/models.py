@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from storage.contract.families.plain import plain_family
 from storage.contract.families.record import Family
 from storage.contract.families.registry import family_of
 
@@ -24,11 +25,22 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     weight_bytes: int  #: of all safetensors files, as stored
     token_limit: int  #: tokens the text encoder reads, start and end included
     text_layers: int = 12  #: layers of the text encoder, which ``clip_skip`` counts from the end
+    latent_scale: int = 8  #: pixels per latent, by the VAE's config
+    prediction_type: str | None = None  #: as the scheduler's config has it
+    licence: str | None = None  #: as the model card names it
+    has_safety_checker: bool = False
+    force_upcast: bool = False  #: the VAE decodes in float32 where the rest is float16
+    classes: dict[str, str] = {}  #: diffusers or transformers class per component
+    stored_bytes: dict[str, int] = {}  #: of the safetensors files, per component
+    #: Parameters on the device at once where the component is streamed; whole if not listed.
+    streamed: dict[str, int] = {}
 
     @property
     def family(self) -> Family:
-        """Its family record; a card is only made for known families."""
-        found = family_of(self.pipeline)
-        if found is None:
-            raise LookupError(f"no family covers {self.pipeline}")
-        return found
+        """Its family record; that of `plain_family` if no record covers it."""
+        return family_of(self.pipeline) or plain_family(self.pipeline, tuple(self.parameters))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no record covers it, so that only diffusers' plain pipeline call renders it."""
+        return family_of(self.pipeline) is None

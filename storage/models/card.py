@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TypeVar
-
-import msgspec
+from typing import Final, TypeVar
 
 from storage.contract.errors import ModelError
-from storage.contract.families.record import Family
+from storage.contract.families.plain import plain_family, renders_images
+from storage.contract.families.record import Family, Guidance
 from storage.contract.families.registry import FAMILIES, family_of
 from storage.contract.models import ModelCard
-from storage.models.weights import FolderWeights, WeightSource
-
-DEFAULTS_FILE = "rendermill.json"
-"""Optional in a model's folder: ``{"num_inference_steps": 20, "guidance_scale": 4.0}``."""
+from storage.models.configs import (
+    DEFAULTS_FILE,
+    Denoiser,
+    Index,
+    Scheduler,
+    TextEncoder,
+    Vae,
+    read_config,
+    read_defaults,
+    read_index,
+    read_licence,
+)
+from storage.models.weights import (
+    FolderWeights,
+    WeightFile,
+    WeightSource,
+    streamed_parameters,
+)
 
 _Kind = TypeVar("_Kind")
 
+CHECKER: Final = "safety_checker"
 
-class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model's own defaults, where they differ from its family's."""
+_NO_WEIGHTS: Final = ("Tokenizer", "Processor", "Scheduler", "Extractor")
+"""How the classes end that have nothing to load onto a device."""
 
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
+DISTILLED_STEPS: Final = 4
+"""Of a model whose family embeds guidance, and that was distilled without."""
 
 
 def read_card(
@@ -34,18 +47,14 @@ def read_card(
 
     `source` tells of weights that do not lie in the folder yet.
     """
-    index = _config(folder / "model_index.json", model, _Index)
+    index = read_index(folder, model)
+    source = source or FolderWeights(folder)
     family = _family(index, model)
-    denoiser = _config(folder / family.denoiser / "config.json", model, _Denoiser)
-    vae = _config(folder / "vae" / "config.json", model, _Vae)
-    encoders = [
-        _config(folder / encoder / "config.json", model, _TextEncoder)
-        for _, encoder in family.text_encoders
-    ]
-    scale = 2 ** (len(vae.block_out_channels) - 1)
-    height, width = denoiser.latent_size
-    defaults = _defaults(folder, model)
-    parameters, weight_bytes = _weights(source or FolderWeights(folder), family, model)
+    files = _weights(source, index, family, model)
+    denoiser, vae, limit, layers = _dimensions(folder, index, family, model)
+    scale = vae.scale or family.latent_scale
+    height, width = denoiser.latent_size(family.side // scale)
+    steps, guidance = _defaults(folder, model, family, denoiser)
     return ModelCard(
         model=model,
         revision=revision,
@@ -53,93 +62,102 @@ def read_card(
         pipeline=index.pipeline,
         width=width * scale,
         height=height * scale,
-        num_inference_steps=defaults.num_inference_steps or family.num_inference_steps,
-        guidance_scale=(
-            family.guidance_scale if defaults.guidance_scale is None else defaults.guidance_scale
-        ),
-        scheduler=index.scheduler[1],
-        parameters=parameters,
-        weight_bytes=weight_bytes,
-        token_limit=min(encoder.max_position_embeddings for encoder in encoders),
-        text_layers=min(encoder.num_hidden_layers for encoder in encoders),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        scheduler=index.scheduler,
+        parameters={name: sum(one.parameters for one in found) for name, found in files.items()},
+        weight_bytes=sum(one.size for found in files.values() for one in found),
+        token_limit=limit,
+        text_layers=layers,
+        latent_scale=scale,
+        prediction_type=_prediction(folder, model),
+        licence=read_licence(folder),
+        has_safety_checker=CHECKER in index.classes,
+        force_upcast=vae.force_upcast,
+        classes={name: index.classes[name] for name in files if name in index.classes},
+        stored_bytes={name: sum(one.size for one in found) for name, found in files.items()},
+        streamed={name: streamed_parameters(found) for name, found in files.items()},
     )
 
 
-class _Index(msgspec.Struct):
-    """What is read of model_index.json."""
-
-    pipeline: str = msgspec.field(name="_class_name", default="None")
-    scheduler: tuple[str | None, str] = (None, "")
-
-
-class _Denoiser(msgspec.Struct):
-    """What is read of the denoiser's config."""
-
-    sample_size: int | tuple[int, int] | None = None
-
-    @property
-    def latent_size(self) -> tuple[int, int]:
-        """Height and width, in latents."""
-        size = self.sample_size or 64
-        return size if isinstance(size, tuple) else (size, size)
-
-
-class _Vae(msgspec.Struct):
-    """What is read of the decoder's config."""
-
-    block_out_channels: tuple[int, ...] = (0, 0, 0, 0)
-
-
-class _TextEncoder(msgspec.Struct):
-    """What is read of a text encoder's config."""
-
-    max_position_embeddings: int = 77
-    num_hidden_layers: int = 12
-
-
-def _family(index: _Index, model: str) -> Family:
+def _family(index: Index, model: str) -> Family:
+    """The family's record; one that fits any text-to-image pipeline if no family covers it."""
     family = family_of(index.pipeline)
-    if family is None:
-        known = ", ".join(name for one in FAMILIES for name in one.covers)
-        raise ModelError(
-            f"{model!r} is a {index.pipeline}, which this version cannot render; it can: {known}"
-        )
-    return family
+    if family is not None:
+        return family
+    if renders_images(index.pipeline) and _weighted(index):
+        return plain_family(index.pipeline, tuple(_weighted(index)))
+    known = ", ".join(name for one in FAMILIES for name in one.covers)
+    raise ModelError(
+        f"{model!r} is a {index.pipeline}, which this version cannot render; it can: {known}"
+    )
 
 
-def _config(path: Path, model: str, kind: type[_Kind]) -> _Kind:
-    try:
-        return msgspec.convert(json.loads(path.read_bytes()), kind)
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{model!r} is not a diffusers model: {path} is missing",
-            hint="a model's folder holds model_index.json and a folder for each component",
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{model!r}: {path} cannot be read: {error}") from error
+def _dimensions(
+    folder: Path, index: Index, family: Family, model: str
+) -> tuple[Denoiser, Vae, int, int]:
+    """The denoiser's and the VAE's config, the token limit, and the text encoder's layers."""
+    named = [name for _, name in family.text_encoders if name not in index.absent]
+    encoders = [_config(folder, name, TextEncoder, family, model) for name in named]
+    clips = [one for one in encoders if one.limits_prompts]
+    limit = min((one.max_position_embeddings or 0 for one in clips), default=family.token_limit)
+    layers = min((one.num_hidden_layers or 12 for one in clips or encoders), default=12)
+    return (
+        _config(folder, family.denoiser, Denoiser, family, model),
+        _config(folder, family.vae, Vae, family, model),
+        limit,
+        layers,
+    )
 
 
-def _defaults(folder: Path, model: str) -> Defaults:
-    path = folder / DEFAULTS_FILE
-    if not path.exists():
-        return Defaults()
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Defaults)
-    except (OSError, msgspec.DecodeError) as error:
-        raise ModelError(f"{model!r}: {path}: {error}") from error
+def _config(folder: Path, name: str, kind: type[_Kind], family: Family, model: str) -> _Kind:
+    path = folder / name / "config.json"
+    if family.covers or path.exists():
+        return read_config(path, model, kind)
+    return kind()  # of a model no record covers it is not known that these are its components
 
 
-def _weights(source: WeightSource, family: Family, model: str) -> tuple[dict[str, int], int]:
-    """Parameters per component, and bytes of all weight files."""
-    parameters = {}
-    weight_bytes = 0
-    for component in family.components:
-        files = source.weights(component)
-        if not files:
+def _defaults(folder: Path, model: str, family: Family, denoiser: Denoiser) -> tuple[int, float]:
+    """Steps and guidance scale: the model's own, or what its kind takes, or its family's."""
+    own = read_defaults(folder, model)
+    steps, guidance = family.num_inference_steps, family.guidance_scale
+    if family.guidance is Guidance.EMBEDDED and denoiser.guidance_embeds is False:
+        steps, guidance = DISTILLED_STEPS, 0.0
+    return (
+        own.num_inference_steps or steps,
+        guidance if own.guidance_scale is None else own.guidance_scale,
+    )
+
+
+def _prediction(folder: Path, model: str) -> str | None:
+    path = folder / "scheduler" / "scheduler_config.json"
+    return read_config(path, model, Scheduler).prediction_type if path.exists() else None
+
+
+def _weights(
+    source: WeightSource, index: Index, family: Family, model: str
+) -> dict[str, list[WeightFile]]:
+    """Weight files by component: all that the family needs, and what else the model brings."""
+    needed = [name for name in family.components if name not in index.absent]
+    if not family.covers:
+        needed = _weighted(index)
+    further = sorted({name for names in family.extras.values() for name in names})
+    files = {}
+    for component in dict.fromkeys((*needed, *further)):
+        if found := source.weights(component):
+            files[component] = found
+        elif component in needed:
             raise ModelError(_no_weights(source, component, model))
-        parameters[component] = sum(file.parameters for file in files)
-        weight_bytes += sum(file.size for file in files)
-    return parameters, weight_bytes
+    return files
+
+
+def _weighted(index: Index) -> list[str]:
+    """Components that have something to load, as far as their classes tell."""
+    return [
+        name
+        for name, kind in index.classes.items()
+        if name != CHECKER and not kind.removesuffix("Fast").endswith(_NO_WEIGHTS)
+    ]
 
 
 def _no_weights(source: WeightSource, component: str, model: str) -> str:
@@ -149,3 +167,6 @@ def _no_weights(source: WeightSource, component: str, model: str) -> str:
             " are loaded and are refused; use a safetensors revision of it, or convert it"
         )
     return f"{model!r} has no safetensors weights in {component}"
+
+
+__all__ = ["DEFAULTS_FILE", "read_card"]

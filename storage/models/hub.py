@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from storage.contract.errors import ModelError
 from storage.contract.models import ModelCard
 from storage.models.card import read_card
-from storage.models.weights import PICKLE_SUFFIXES, WeightFile, one_variant
+from storage.models.weights import PICKLE_SUFFIXES, WeightFile, blocks_of, one_variant
 
 if TYPE_CHECKING:
     from storage.models.weights import WeightSource
@@ -18,7 +18,7 @@ HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 # What a pipeline needs to be described: configs and vocabularies, no weights, never code.
-_CONFIGS: Final = ["*.json", "*/*.json", "*/merges.txt", "*/*.model"]
+_CONFIGS: Final = ["*.json", "*/*.json", "*/merges.txt", "*/*.model", "*/*.jinja", "README.md"]
 
 
 def describe_hub_model(model: str, revision: str | None) -> ModelCard:
@@ -67,14 +67,13 @@ class _Listing:
 
     def weights(self, component: str) -> list[WeightFile]:
         """By their headers, read over the network."""
-        return [
-            WeightFile(
-                name=name,
-                size=self._sizes[f"{component}/{name}"],
-                parameters=self._parameters(f"{component}/{name}"),
-            )
-            for name in self._names(component)
-        ]
+        found = []
+        for name in self._names(component):
+            counts = self._parameters(f"{component}/{name}")
+            size = self._sizes[f"{component}/{name}"]
+            total, blocks = sum(counts.values()), blocks_of(counts)
+            found.append(WeightFile(name=name, size=size, parameters=total, blocks=blocks))
+        return found
 
     def has_pickles(self, component: str) -> bool:
         """By their names."""
@@ -87,14 +86,15 @@ class _Listing:
         start = component + "/"
         return [path.removeprefix(start) for path in self._sizes if path.startswith(start)]
 
-    def _parameters(self, path: str) -> int:
+    def _parameters(self, path: str) -> dict[str, int]:
+        """By tensor."""
         try:
             header = _load_hub().parse_safetensors_file_metadata(
                 self._model, path, revision=self.commit
             )
         except Exception as error:  # the hub's client raises many kinds
             raise _not_found(self._model, self.commit, error) from error
-        return sum(header.parameter_count.values())
+        return {name: tensor.parameter_count for name, tensor in header.tensors.items()}
 
 
 def _fetch(model: str, revision: str | None, patterns: list[str]) -> Path:

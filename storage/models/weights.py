@@ -7,7 +7,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -19,6 +19,7 @@ from storage.contract.errors import ModelError
 SUFFIX: Final = ".safetensors"
 PICKLE_SUFFIXES: Final = (".bin", ".ckpt", ".pt", ".pth")
 _HEADER_LIMIT: Final = 100 << 20  # safetensors' own limit
+_BLOCK: Final = re.compile(r"[A-Za-z_]\w*\.\d+(?=\.)")
 
 
 class WeightFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,7 @@ class WeightFile(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     size: int  #: bytes
     parameters: int
+    blocks: dict[str, int] = {}  #: parameters by block; "" for those in no block
 
 
 class WeightSource(Protocol):
@@ -47,10 +49,7 @@ class FolderWeights:
 
     def weights(self, component: str) -> list[WeightFile]:
         """By their headers; `ModelError` if one is damaged."""
-        return [
-            WeightFile(name=file.name, size=file.stat().st_size, parameters=_parameters(file))
-            for file in weight_files(self._folder / component)
-        ]
+        return [read_weight_file(file) for file in weight_files(self._folder / component)]
 
     def has_pickles(self, component: str) -> bool:
         """By their names."""
@@ -81,12 +80,19 @@ def one_variant(names: Iterable[str]) -> tuple[list[str], str | None]:
 
 
 def weights_hash(folder: Path, components: Iterable[str]) -> str:
-    """SHA-256 over the weight files of these components, in order; 16 digits of it."""
+    """SHA-256 over the weight files of these components, in order; 16 digits of it.
+
+    A component may be "", for a model that stands alone in its folder (a ControlNet).
+    """
+    return files_hash(file for name in components for file in weight_files(folder / name))
+
+
+def files_hash(files: Iterable[Path]) -> str:
+    """SHA-256 over these files, in order; 16 digits of it. For LoRAs and the like."""
     digest = hashlib.sha256()
-    for component in components:
-        for file in weight_files(folder / component):
-            stat = file.stat()
-            digest.update(_file_hash(file, stat.st_size, stat.st_mtime_ns))
+    for file in files:
+        stat = file.stat()
+        digest.update(_file_hash(file, stat.st_size, stat.st_mtime_ns))
     return digest.hexdigest()[:16]
 
 
@@ -113,11 +119,45 @@ class _Tensor(msgspec.Struct):
     shape: tuple[int, ...]
 
 
-def _parameters(file: Path) -> int:
-    return sum(math.prod(shape) for shape in _shapes(file))
+def read_weight_file(file: Path) -> WeightFile:
+    """What a safetensors file's header tells; `ModelError` if it is damaged."""
+    shapes = read_shapes(file)
+    return WeightFile(
+        name=file.name,
+        size=file.stat().st_size,
+        parameters=sum(math.prod(shape) for shape in shapes.values()),
+        blocks=blocks_of({name: math.prod(shape) for name, shape in shapes.items()}),
+    )
 
 
-def _shapes(file: Path) -> Iterator[tuple[int, ...]]:
+def blocks_of(parameters: Mapping[str, int]) -> dict[str, int]:
+    """Parameters by block, from those by tensor name.
+
+    A block is an entry of a list that stands at the top of the module, as diffusers streams
+    them: ``transformer_blocks.7.attn.to_q.weight`` is of the block ``transformer_blocks.7``.
+    """
+    blocks: dict[str, int] = {}
+    for name, count in parameters.items():
+        found = _BLOCK.match(name)
+        block = found[0] if found else ""
+        blocks[block] = blocks.get(block, 0) + count
+    return blocks
+
+
+def streamed_parameters(files: Iterable[WeightFile]) -> int:
+    """Parameters on the device at once where blocks are streamed.
+
+    What is in no block, the largest block, and the next one, which is fetched meanwhile.
+    """
+    blocks: dict[str, int] = {}
+    for file in files:
+        for block, count in file.blocks.items():
+            blocks[block] = blocks.get(block, 0) + count
+    outside = blocks.pop("", 0)
+    return outside + sum(sorted(blocks.values(), reverse=True)[:2])
+
+
+def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors named in a safetensors header; `ModelError` if it is damaged."""
     try:
         with open(file, "rb") as stream:
@@ -125,9 +165,11 @@ def _shapes(file: Path) -> Iterator[tuple[int, ...]]:
             if length > _HEADER_LIMIT:
                 raise ValueError(f"its header claims {length} bytes")
             header = json.loads(stream.read(length))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                yield msgspec.convert(tensor, _Tensor).shape
+        return {
+            name: msgspec.convert(tensor, _Tensor).shape
+            for name, tensor in header.items()
+            if name != "__metadata__"
+        }
     except (OSError, ValueError, AttributeError, RecursionError, struct.error) as error:
         raise ModelError(f"{file} is not a safetensors file: {error}") from error
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from storage.contract.errors import ModelError
+from storage.contract.families.registry import FAMILIES
+from storage.contract.items import TEXT_TO_IMAGE
 from storage.contract.models import ModelCard
 from storage.models.card import DEFAULTS_FILE, read_card
 from storage.models.weights import variant_of, weight_files
@@ -52,6 +57,8 @@ def test_a_card_says_all_that_configs_and_headers_say(model: Path) -> None:
         weight_bytes=sum(file.stat().st_size for file in files),
         token_limit=77,
         text_layers=2,
+        stored_bytes={file.parent.name: file.stat().st_size for file in files},
+        streamed={"text_encoder": 8, "unet": 6, "vae": 5},
     )
 
 
@@ -146,16 +153,126 @@ def test_a_config_that_may_not_be_read_is_refused_by_name(model: Path) -> None:
         card_of(model)
 
 
-@pytest.mark.parametrize("pipeline", ["FluxPipeline", "StableDiffusionXLPipeline", None])
-def test_a_pipeline_that_cannot_be_rendered_is_answered_with_those_that_can(
+@pytest.mark.parametrize("pipeline", ["TextToVideoPipeline", "ModelLoader", None])
+def test_what_makes_no_pictures_is_answered_with_what_does(
     model: Path, pipeline: str | None
 ) -> None:
-    change(model / "model_index.json", _class_name=pipeline)
+    change(model / "model_index.json", _class_name=pipeline, unet=["diffusers", "UNet"])
     with pytest.raises(ModelError) as caught:
         card_of(model)
+    known = ", ".join(name for family in FAMILIES for name in family.covers)
     assert str(caught.value) == (
-        f"'tiny' is a {pipeline}, which this version cannot render; it can: StableDiffusionPipeline"
+        f"'tiny' is a {pipeline}, which this version cannot render; it can: {known}"
     )
+
+
+def test_a_pipeline_no_record_covers_gets_a_plain_card(model: Path) -> None:
+    change(
+        model / "model_index.json",
+        _class_name="SomethingNewPipeline",
+        unet=["diffusers", "UNet2DModel"],
+        vae=["diffusers", "AutoencoderKL"],
+        tokenizer=["transformers", "CLIPTokenizerFast"],
+        text_encoder=["transformers", "CLIPTextModel"],
+        feature_extractor=["transformers", "CLIPImageProcessor"],
+    )
+    card = card_of(model)
+    assert card.is_plain
+    assert card.parameters == {"text_encoder": 8, "unet": 6, "vae": 5}
+    assert dict(card.family.pipelines) == {TEXT_TO_IMAGE: "SomethingNewPipeline"}
+    assert card.family.components == ("text_encoder", "unet", "vae")
+    assert (card.width, card.token_limit) == (64, 77)
+
+
+def test_a_plain_card_asks_for_no_config_it_does_not_know_of(model: Path, write: Write) -> None:
+    change(
+        model / "model_index.json",
+        _class_name="SomethingNewPipeline",
+        prior=["diffusers", "PriorModel"],
+    )
+    write(model / "prior" / PLAIN, (7,))
+    card = card_of(model)
+    assert (card.parameters, card.family.denoiser) == ({"prior": 7}, "prior")
+    assert card.width == card.family.side
+
+
+# What else the card knows
+
+
+def test_the_card_tells_checker_prediction_upcast_and_classes(model: Path) -> None:
+    change(
+        model / "model_index.json",
+        safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
+        unet=["diffusers", "UNet2DConditionModel"],
+    )
+    change(model / "vae" / "config.json", force_upcast=True)
+    (model / "scheduler").mkdir()
+    (model / "scheduler" / "scheduler_config.json").write_text(
+        '{"prediction_type": "v_prediction"}'
+    )
+    card = card_of(model)
+    assert card.has_safety_checker
+    assert card.force_upcast
+    assert card.prediction_type == "v_prediction"
+    assert card.classes == {"unet": "UNet2DConditionModel"}
+    assert "safety_checker" not in card.parameters
+
+
+@pytest.mark.parametrize(
+    ("readme", "licence"),
+    [
+        ("---\nlicense: creativeml-openrail-m\ntags: [x]\n---\n# A model", "creativeml-openrail-m"),
+        ("---\nlicense: other\nlicense_name: own-1.0\n---", "own-1.0"),
+        ("---\nlicense: 'mit'\n---", "mit"),
+        ("---\ntags:\n- license: x\n---\nlicense: y", None),
+        ("license: mit", None),
+        ("", None),
+    ],
+)
+def test_the_licence_is_the_one_the_model_card_names(
+    model: Path, readme: str, licence: str | None
+) -> None:
+    (model / "README.md").write_text(readme)
+    assert card_of(model).licence == licence
+
+
+def test_of_a_streamed_component_two_blocks_and_what_is_in_none_are_there_at_once(
+    model: Path,
+) -> None:
+    names = {"conv_in.weight": 5, "down_blocks.0.a": 10, "down_blocks.0.b": 1, "up_blocks.0.a": 7}
+    tensors = {name: np.zeros(count, np.float16) for name, count in names.items()}
+    tensors["down_blocks.1.resnets.0.a"] = np.zeros(9, np.float16)
+    save_file(tensors, model / "unet" / PLAIN)
+    card = card_of(model)
+    assert card.parameters["unet"] == 32
+    assert card.streamed["unet"] == 5 + 11 + 9
+
+
+def test_a_component_the_model_says_it_has_not_is_not_missed(model: Path) -> None:
+    shutil.rmtree(model / "text_encoder")
+    change(model / "model_index.json", text_encoder=[None, None])
+    card = card_of(model)
+    assert sorted(card.parameters) == ["unet", "vae"]
+    assert card.token_limit == card.family.token_limit
+
+
+@pytest.mark.parametrize(
+    ("config", "scale"),
+    [
+        ({"encoder_block_out_channels": [1, 1, 1, 1, 1, 1]}, 32),
+        ({"dim_mult": [1, 2, 4, 4]}, 8),
+        ({"block_out_channels": [1, 1, 1]}, 4),
+        ({}, 8),
+    ],
+)
+def test_the_scale_of_the_latents_is_read_from_every_kind_of_vae(
+    model: Path, config: dict[str, Any], scale: int
+) -> None:
+    (model / "vae" / "config.json").write_text(json.dumps(config))
+    assert card_of(model).latent_scale == scale
+
+
+# Weights
 
 
 @pytest.mark.parametrize("suffix", ["bin", "ckpt", "pt", "pth"])
