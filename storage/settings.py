@@ -38,6 +38,12 @@ class Connections:
         return self.database_url is not None
 
 
+def without_farm(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that is to work in its home alone."""
+    farm = (DATABASE_URL, BROKER_URL, STORAGE_URL)
+    return {name: value for name, value in environ.items() if name not in farm}
+
+
 def read_connections(environ: Mapping[str, str], home: Path) -> Connections:
     """The connections the environment names; raises `SettingError` for what cannot work."""
     connections = Connections(

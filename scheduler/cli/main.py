@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from scheduler.cli import control, doctor, farm, reading, rendering, sheet, simulating, working
+from scheduler.cli import (
+    control,
+    doctor,
+    farm,
+    reading,
+    rendering,
+    reproducing,
+    sheet,
+    simulating,
+    working,
+)
 from scheduler.cli.console import err, escaped, out
 from storage.contract.errors import RendermillError
 
@@ -31,6 +41,7 @@ app.command("job")(reading.job_command)
 app.command("images")(reading.images_command)
 app.command("image")(reading.image_command)
 app.command("contact-sheet")(sheet.contact_sheet_command)
+app.command("reproduce")(reproducing.reproduce_command)
 app.command("simulate")(simulating.simulate_command)
 app.command("init", rich_help_panel=FARM)(farm.init_command)
 app.command("scheduler", rich_help_panel=FARM)(farm.scheduler_command)

@@ -38,6 +38,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     grace: float = 30.0
     renderer: str = "diffusers"
     fake_seconds: float = 0.0
+    apart: bool = False  #: in the mill's home alone, whatever farm the environment names
 
 
 def plan(job_groups: list[GroupView], options: RunOptions) -> list[DevicePlan]:
@@ -87,6 +88,7 @@ class LocalRun:
                 grace=options.grace,
                 renderer=options.renderer,
                 fake_seconds=options.fake_seconds,
+                apart=options.apart,
             )
         )
         self._pids: set[int] = set()

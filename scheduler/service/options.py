@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
 from scheduler.manifest.expansion import Rules
-from scheduler.manifest.fields import cell, field_named, parse_field
+from scheduler.manifest.fields import field_named, parse_field
 from scheduler.manifest.jobfile import JobFile
 from scheduler.manifest.limits import Limits
 from scheduler.manifest.problems import FieldError
 from scheduler.manifest.sweep import combinations
+from scheduler.manifest.values import cell
+from scheduler.service.dynamic import dynamic_of
 from storage.contract.errors import InputError
+from storage.contract.items import BatchShape
 from storage.contract.output import OutputOptions
 
 
@@ -35,17 +38,29 @@ class SubmitOptions:
     skip_invalid: bool = False
     output: Mapping[str, Any] = field(default_factory=dict)  #: by field of `OutputOptions`
     on_cpu: bool = True  #: batches are sized for a fleet without GPUs
+    dynamic_prompts: str | None = None  #: random or combinatorial
+    wildcards: Sequence[str] = ()  #: folders
+    batch: BatchShape | None = None  #: of all groups; None: by model, size and length
 
 
 def rules_of(options: SubmitOptions, job: JobFile, limits: Limits) -> Rules:
     """Options and job file as one; raises `FieldError` with the place as its field."""
+    seed = (job.seed or 0) if options.seed is None else options.seed
     rules = Rules(
         defaults=_parsed("defaults.", job.defaults, limits)
         | _parsed("--default ", _cells(options.defaults), limits),
         overrides=_parsed("--set ", _cells(options.overrides), limits),
         sweep=combinations(job.sweep, limits),
-        seed=(job.seed or 0) if options.seed is None else options.seed,
+        seed=seed,
         limits=limits,
+        dynamic=dynamic_of(
+            options.dynamic_prompts,
+            options.wildcards,
+            job,
+            options.manifest,
+            seed=seed,
+            limits=limits,
+        ),
     )
     swept = {name for step in rules.sweep for name in step}
     both = sorted(swept & rules.overrides.keys())
@@ -70,6 +85,8 @@ def canonical_settings(
         "sweep": [dict(step) for step in rules.sweep],
         "skip_invalid": options.skip_invalid,
     }
+    if rules.dynamic is not None:
+        settings["dynamic_prompts"] = rules.dynamic.digest  # of the wildcards read by then
     if output != _AS_EVER:
         settings["output"] = msgspec.to_builtins(output)
     return json.dumps(settings, sort_keys=True, ensure_ascii=False)

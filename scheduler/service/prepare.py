@@ -102,7 +102,7 @@ class _Preparation:
             priority=(job.priority or 0) if own_priority is None else own_priority,
             rows=expander.rows,
             items=expander.items,
-            groups=_settle(table.groups, self._sink.counts, on_cpu=options.on_cpu),
+            groups=_settle(table.groups, self._sink.counts, options),
             problems=problems,
             tag_names=tuple(sorted(expander.tag_names)),
             notes=tuple(reader.notes),
@@ -160,7 +160,9 @@ class _Preparation:
             raise self._problems.fatal("has no row to render" if expander.rows else "is empty")
 
 
-def _settle(groups: Sequence[Group], counts: Sequence[int], *, on_cpu: bool) -> list[NewGroup]:
+def _settle(
+    groups: Sequence[Group], counts: Sequence[int], options: SubmitOptions
+) -> list[NewGroup]:
     """Number the items through all groups, and fix each group's batches and requirements."""
     settled = []
     first = 0
@@ -168,7 +170,9 @@ def _settle(groups: Sequence[Group], counts: Sequence[int], *, on_cpu: bool) -> 
         if not count:
             continue  # all its rows were refused for another reason
         spec = group.spec
-        shape = estimate.batch_shape(group.card, spec.width, spec.height, count, on_cpu=on_cpu)
+        shape = options.batch or estimate.batch_shape(
+            group.card, spec.width, spec.height, count, on_cpu=options.on_cpu
+        )
         spec = msgspec.structs.replace(spec, batch=shape)
         needs = estimate.requirements(group.card, spec)
         settled.append(

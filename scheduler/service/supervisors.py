@@ -6,6 +6,7 @@ one per device, and reads JSON lines from it.
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import IO, Final
 
 import msgspec
+
+from storage.settings import without_farm
 
 END_SECONDS: Final = 15.0
 
@@ -41,6 +44,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     vram_class: str | None = None  #: what the device must be of
     name: str | None = None
     sleep: str | None = None
+    apart: bool = False  #: work on `home` alone, whatever farm the environment names
 
 
 class Told(msgspec.Struct, kw_only=True):
@@ -68,6 +72,7 @@ class Supervisors:
             self._command(plan),
             stdin=subprocess.PIPE,  # its end tells the supervisor that we are gone
             stdout=subprocess.PIPE,
+            env=without_farm(os.environ) if self._orders.apart else None,
             # A terminal's Ctrl-C must reach us alone: we decide what it means.
             start_new_session=True,
         )

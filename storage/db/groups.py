@@ -47,6 +47,14 @@ def of_job(
     return (view_of(row) for row in connection.execute(statement))
 
 
+def get(connection: Connection, group_id: int) -> GroupView:
+    """The group of that id; `LookupError` if there is none."""
+    row = connection.execute(sa.select(groups).where(groups.c.id == group_id)).first()
+    if row is None:
+        raise LookupError(f"no group {group_id}")
+    return view_of(row)
+
+
 def view_of(row: sa.Row[tuple[object, ...]]) -> GroupView:
     """A row of the groups table as a `GroupView`."""
     columns = row._mapping
