@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from storage.contract.errors import NotFoundError
 from storage.contract.outcomes import Outcome
+from storage.db import search_notes
 from storage.db.bulk import insert_rows
 from storage.db.rows import columns_of
 from storage.db.tables import image_tags, images, jobs
@@ -75,7 +76,7 @@ _TAGS = msgspec.json.Decoder(dict[str, str])
 
 
 def insert(connection: Connection, rows: Sequence[ImageRow]) -> None:
-    """Insert image rows and the searchable copies of their tags."""
+    """Insert image rows and the searchable copies of their tags, and note them for the index."""
     insert_rows(connection, images, _COLUMNS, [msgspec.structs.astuple(row) for row in rows])
     tagged = [
         (key, value, row.job_id, row.item)
@@ -83,6 +84,7 @@ def insert(connection: Connection, rows: Sequence[ImageRow]) -> None:
         for key, value in _TAGS.decode(row.tags).items()
     ]
     insert_rows(connection, image_tags, ("key", "value", "job_id", "item"), tagged)
+    search_notes.note_rows(connection, rows)
 
 
 def get(connection: Connection, job: str, item: int) -> ImageRow:

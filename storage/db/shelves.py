@@ -14,6 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from storage.db import search_notes
 from storage.db.tables import images, shelves
 
 SHELF_ITEMS: Final = 10_000_000
@@ -87,6 +88,10 @@ def drop_rows(connection: Connection, job_id: int) -> None:
                 shelves.c.first_job == job_id, shelves.c.stop_job == job_id + 1
             )
         ).first()
+    bounds = sa.select(sa.func.min(images.c.item), sa.func.max(images.c.item))
+    first, last = connection.execute(bounds.where(images.c.job_id == job_id)).one()
+    if first is not None:
+        search_notes.note(connection, job_id, first, last + 1)
     if own is None:
         connection.execute(sa.delete(images).where(images.c.job_id == job_id))
         return

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from storage.contract.outcomes import Outcome
 from storage.contract.states import Entity, JobState, TaskState
+from storage.db import search_notes
 from storage.db.bulk import insert_rows
 from storage.db.ranges import encode_failures
 from storage.db.tables import groups, image_tags, images, jobs, returned, tasks
@@ -152,6 +153,8 @@ def _remove_rows(connection: Connection, job_id: int, some: Sequence[Any]) -> No
         binds = ("key_", "value_", "job_", "item_")
         same = [image_tags.c[c] == sa.bindparam(b) for c, b in zip(columns, binds, strict=True)]
         connection.execute(sa.delete(image_tags).where(*same), tags)
+    items = [row.item for row in some]
+    search_notes.note(connection, job_id, min(items), max(items) + 1)
 
 
 def _runs(items: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -26,6 +26,7 @@ from sqlalchemy import (
     and_,
     text,
 )
+from sqlalchemy.dialects.postgresql import TSVECTOR
 
 metadata = MetaData(
     naming_convention={
@@ -294,6 +295,68 @@ image_tags = Table(
     Column("job_id", Id, primary_key=True, autoincrement=False),
     Column("item", BigInteger, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
+)
+
+# What the catalog is searched by: a narrow row for each image, written behind the recording by
+# whoever leads the scheduler's loop. On SQLite `terms` is text that FTS5 indexes, on PostgreSQL a
+# tsvector; see `search_terms`.
+search = Table(
+    "search",
+    metadata,
+    # Counts up in the order images came into the catalog.
+    Column("n", Id, primary_key=True, autoincrement=False),
+    Column("job_id", Id, nullable=False),
+    Column("item", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("row", BigInteger, nullable=False),
+    Column("line", BigInteger, nullable=False),
+    Column("image_no", BigInteger, nullable=False),
+    Column("truncated_tokens", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=True),
+    Column("bytes", BigInteger, nullable=True),
+    _text("prompt"),  # in small letters, for patterns
+    Column("terms", Text().with_variant(TSVECTOR(), "postgresql"), nullable=False),
+)
+Index("ix_search_image", search.c.job_id, search.c.item, unique=True)
+Index("ix_search_seed", search.c.seed, search.c.n)
+Index("ix_search_seconds", search.c.seconds, search.c.n)
+Index("ix_search_bytes", search.c.bytes, search.c.n)
+Index(
+    "ix_search_terms", search.c.terms, postgresql_using="gin", postgresql_with={"fastupdate": "off"}
+).ddl_if(dialect="postgresql")
+
+# Every word and value that was ever indexed, with how many images have it.
+search_words = Table(
+    "search_words",
+    metadata,
+    _id(),
+    _text("field"),
+    _text("value"),
+    Column("number", Double, nullable=True),
+    _count("images"),
+    sqlite_autoincrement=True,
+)
+Index("ix_search_words_field", search_words.c.field, search_words.c.value, unique=True)
+Index("ix_search_words_number", search_words.c.field, search_words.c.number)
+
+# Ranges of items to look at anew: written along with the images, taken by the indexer.
+search_queue = Table(
+    "search_queue",
+    metadata,
+    _id(),
+    Column("job_id", Id, nullable=False),
+    Column("first_item", BigInteger, nullable=False),
+    Column("stop_item", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+saved_queries = Table(
+    "saved_queries",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("query"),
+    _at("created_at", nullable=False),
 )
 
 profiles = Table(
