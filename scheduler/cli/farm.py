@@ -19,6 +19,7 @@ from scheduler.cli.manifest_options import (
     DefaultsOption,
     DryRunOption,
     DtypeOption,
+    DynamicPromptsOption,
     FormatOption,
     ManifestArgument,
     ModelOption,
@@ -26,6 +27,7 @@ from scheduler.cli.manifest_options import (
     OverridesOption,
     SeedOption,
     SkipInvalidOption,
+    WildcardsOption,
     check_choice,
     say_submitted,
 )
@@ -112,6 +114,8 @@ def submit_command(
     dtype: DtypeOption = "auto",
     format_: FormatOption = None,
     skip_invalid: SkipInvalidOption = False,
+    dynamic_prompts: DynamicPromptsOption = None,
+    wildcards: WildcardsOption = None,
     image_format: ImageFormatOption = None,
     quality: QualityOption = None,
     png_level: PngLevelOption = None,
@@ -172,6 +176,8 @@ def submit_command(
             overrides=pairs(overrides or [], "--set"),
             defaults=pairs(defaults or [], "--default"),
             skip_invalid=skip_invalid,
+            dynamic_prompts=dynamic_prompts,
+            wildcards=tuple(wildcards or ()),
             output=output,
             on_cpu=cpu == "only" or fleet_has_no_gpu(opened.ledger),
         )

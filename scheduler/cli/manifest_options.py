@@ -40,6 +40,20 @@ FormatOption = Annotated[
 SkipInvalidOption = Annotated[
     bool, typer.Option("--skip-invalid", help="Render the good rows, record the bad ones.")
 ]
+DynamicPromptsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dynamic-prompts",
+        metavar="random|combinatorial",
+        help="Expand {a|b} and __wildcards__ in prompts: one draw an image, or each combination.",
+    ),
+]
+WildcardsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--wildcards", metavar="DIR", help="A folder of wildcard files; repeat for several."
+    ),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be made; write nothing.")
 ]

@@ -27,6 +27,7 @@ from scheduler.cli.manifest_options import (
     DefaultsOption,
     DryRunOption,
     DtypeOption,
+    DynamicPromptsOption,
     FormatOption,
     ManifestArgument,
     ModelOption,
@@ -34,6 +35,7 @@ from scheduler.cli.manifest_options import (
     OverridesOption,
     SeedOption,
     SkipInvalidOption,
+    WildcardsOption,
     check_choice,
     say_submitted,
 )
@@ -104,6 +106,8 @@ def render(
     dtype: DtypeOption = "auto",
     format_: FormatOption = None,
     skip_invalid: SkipInvalidOption = False,
+    dynamic_prompts: DynamicPromptsOption = None,
+    wildcards: WildcardsOption = None,
     image_format: ImageFormatOption = None,
     quality: QualityOption = None,
     png_level: PngLevelOption = None,
@@ -147,6 +151,8 @@ def render(
         overrides=pairs(overrides or [], "--set"),
         defaults=pairs(defaults or [], "--default"),
         skip_invalid=skip_invalid,
+        dynamic_prompts=dynamic_prompts,
+        wildcards=tuple(wildcards or ()),
         output=output,
         on_cpu=devices == ("cpu",),
     )
