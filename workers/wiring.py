@@ -23,9 +23,10 @@ from storage.opening import open_mill
 from storage.settings import read_connections
 from workers import predecessor
 from workers.claiming import Claimer
-from workers.engine.ports import Renderer
+from workers.engine.ports import PictureSource, Renderer
 from workers.execute import Tools
 from workers.heartbeat import BEAT_SECONDS, FARM_BEAT_SECONDS, Heartbeat
+from workers.inputs import StoredPictures
 from workers.items import ItemReader
 from workers.loop import work
 from workers.probe import probe
@@ -101,17 +102,20 @@ def open_workshop(settings: WorkerSettings, stop: Stop) -> Workshop:
         heartbeat.start()
         opened.callback(heartbeat.end)
         heartbeat.tell(Progress(phase="starting"))
+        sources = StoredPictures(mill.store)
+        opened.callback(sources.close)
+        renderer, room = _make_renderer(settings, capability, sources)
         tools = Tools(
             ledger=mill.ledger,
             store=mill.store,
             reader=ItemReader(mill.ledger, mill.store),
-            renderer=_make_renderer(settings, capability),
+            renderer=renderer,
             heartbeat=heartbeat,
             worker_id=worker_id,
             device_kind=capability.kind,
         )
         heartbeat.release()
-        claimer = Claimer(mill.ledger, worker_id, capability, job_id=settings.job_id)
+        claimer = Claimer(mill.ledger, worker_id, capability, job_id=settings.job_id, room=room)
         return Workshop(tools=tools, claimer=claimer, opened=opened.pop_all())
 
 
@@ -142,17 +146,28 @@ def _capability(settings: WorkerSettings) -> Capability:
     return capability
 
 
-def _make_renderer(settings: WorkerSettings, capability: Capability) -> Renderer:
+Room = Callable[[], int | None]
+"""Tells how many bytes of its device the worker could have, if that is known."""
+
+
+def _make_renderer(
+    settings: WorkerSettings, capability: Capability, sources: PictureSource
+) -> tuple[Renderer, Room]:
     if settings.renderer == "fake":
         from workers.engine.fake import FakeRenderer
 
-        return FakeRenderer(settings.fake_seconds)
+        return FakeRenderer(settings.fake_seconds), lambda: None
     import torch
 
+    from workers.engine.devices import open_device
     from workers.engine.diffusion import DiffusionRenderer
 
     torch.set_num_threads(settings.threads)
-    return DiffusionRenderer(device=settings.device, kind=capability.kind, dtypes=capability.dtypes)
+    device = open_device(settings.device, limit=settings.vram_limit)
+    renderer = DiffusionRenderer(
+        device=device, kind=capability.kind, dtypes=capability.dtypes, sources=sources
+    )
+    return renderer, device.room_bytes if device.has_own_memory else lambda: None
 
 
 def _register(ledger: Ledger, capability: Capability, settings: WorkerSettings) -> int:

@@ -73,7 +73,9 @@ def tensors_of(module: Module) -> Iterator[torch.Tensor]:
 
 def module_bytes(module: Module) -> int:
     """Bytes of all weights of a module, shared ones once."""
-    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors_of(module)}
+    storages = {
+        t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors_of(module)
+    }
     return sum(storages.values())
 
 

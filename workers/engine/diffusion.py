@@ -1,242 +1,240 @@
-"""The renderer: encode every distinct text once, then denoise and decode batch by batch.
-
-Each phase computes at a fixed shape (the group's `BatchShape`), padded where items run out,
-because a result depends on the shape it was computed at.
-"""
+"""The renderer: a task's phases on one device, and what is rendered again in float32."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
-from storage.contract.capability import Mode
-from storage.contract.errors import DeviceLost, OutOfMemory
-from storage.contract.families.record import Family
-from storage.contract.families.stable_diffusion import STABLE_DIFFUSION
+import msgspec
+import torch
+
+from storage.contract.capability import Mode, ModeNeed
 from storage.contract.items import GroupSpec
-from storage.contract.outcomes import Reason
 from workers.engine.batching import Batch
-from workers.engine.families.base import DenoiseInputs, FamilyAdapter, Tensor
-from workers.engine.families.stable_diffusion import StableDiffusion
-from workers.engine.models import LoadedModel, load
-from workers.engine.ports import Facts, Picture, Pixels, Watch
+from workers.engine.benches import Benches
+from workers.engine.clock import Clock
+from workers.engine.course import Course
+from workers.engine.devices import Device, open_device
+from workers.engine.families.registry import adapter_of
+from workers.engine.ladder import Rung, first_rung
+from workers.engine.models import Model, find_model, hash_of
+from workers.engine.phases import Phases
+from workers.engine.pool import Pool
+from workers.engine.ports import Facts, Picture, PictureSource, Watch
+from workers.engine.task import Task
 
 if TYPE_CHECKING:
     from workers.engine.ports import Renderer
 
-_ADAPTERS: dict[Family, FamilyAdapter] = {STABLE_DIFFUSION: StableDiffusion()}
-_SAFE_DTYPE = "float32"
+SAFE_DTYPE: Final = "float32"
 
 
 class DiffusionRenderer:
-    """Renders with diffusers on one device, keeping the model last used."""
+    """Renders with diffusers on one device, keeping components between tasks."""
 
-    def __init__(self, *, device: str, kind: str, dtypes: tuple[str, ...]) -> None:
-        """`kind` names the device in metadata; `dtypes` are usable ones, best first."""
-        self._device = device
+    def __init__(
+        self,
+        *,
+        device: Device,
+        kind: str,
+        dtypes: tuple[str, ...],
+        sources: PictureSource | None = None,
+        host_limit: int | None = None,
+    ) -> None:
+        """`kind` names the device in metadata; `dtypes` are usable ones, best first.
+
+        `sources` opens input pictures; `host_limit` bounds the components kept in host memory.
+        """
+        self.device = device
+        self.pool = Pool(device, host_limit=host_limit)
         self._kind = kind
         self._dtypes = dtypes
-        self._model: LoadedModel | None = None
-        self._key: tuple[str, str | None, str] | None = None
+        self._sources = sources
+        self._models: dict[tuple[str, str | None], Model] = {}
+        self._last: str | None = None
+        self._learned: dict[str, Rung] = {}
+        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="hash")
         self._versions = _versions()
 
     @property
     def loaded_model(self) -> str | None:
         """The model that would need no loading."""
-        return self._key[0] if self._key else None
+        return self._last
 
     def render(
-        self, spec: GroupSpec, mode: Mode, batches: Sequence[Batch], watch: Watch
+        self, spec: GroupSpec, rung: ModeNeed, batches: Sequence[Batch], watch: Watch
     ) -> Iterator[tuple[Facts, list[Picture]]]:
-        """The wanted pictures, batch by batch."""
+        """The wanted pictures; those that had to be rendered again come last."""
+        self.pool.begin()
+        self.device.reset_peak()
+        clock = Clock()
+        with clock.timing("load"):
+            watch.tell("load", 0, 0)
+            model = self._model(spec)
+        hashed = self._hashing.submit(hash_of, model, spec, {})
+        run = _Run(renderer=self, spec=spec, model=model, clock=clock, watch=watch, hashed=hashed)
         dtype = self._dtypes[0] if spec.dtype == "auto" else spec.dtype
-        watch.tell("load", 0, 0)
-        model = self._loaded(spec, dtype)
-        texts = _Texts(model, spec, batches, watch)
-        for number, batch in enumerate(batches, 1):
-            pictures = _render_batch(texts, spec, batch, watch, number)
-            facts = self._facts(model)
-            if dtype != _SAFE_DTYPE and any(picture.fault for picture in pictures):
-                del model, texts  # make room: both precisions need not fit at once
-                pictures = self._retried(spec, batch, pictures, watch, number)
-                model = self._loaded(spec, dtype)
-                texts = _Texts(model, spec, batches, watch)
-            yield facts, pictures
-            if watch.stop_after_batch():
-                return
+        start = self._first_rung(spec, rung)
+        yield from run.through(Task(batches=batches), dtype, start)
+        self._last = spec.model
 
-    def _retried(
-        self, spec: GroupSpec, batch: Batch, first: list[Picture], watch: Watch, number: int
-    ) -> list[Picture]:
-        """The batch once more in float32; pictures that were right the first time stay."""
-        model = self._loaded(spec, _SAFE_DTYPE)
-        texts = _Texts(model, spec, [batch], watch)
-        again = _render_batch(texts, spec, batch, watch, number)
-        return [
-            _marked(second, retried_in=_SAFE_DTYPE) if one.fault else one
-            for one, second in zip(first, again, strict=True)
-        ]
+    def course(
+        self, run: _Run, task: Task, dtype: str, rung: Rung, *, safe: bool = False
+    ) -> Course:
+        """A task's course in one dtype; from a `safe` repetition nothing is learned."""
+        benches = Benches(
+            device=self.device,
+            pool=self.pool,
+            model=run.model,
+            adapter=adapter_of(run.model.card.family),
+            spec=run.spec,
+            dtype=dtype,
+            mode=rung.mode,
+            loading=lambda: run.watch.tell("load", 0, 0),
+        )
+        phases = Phases(
+            benches=benches,
+            spec=run.spec,
+            sources=self._sources,
+            watch=run.watch,
+            clock=run.clock,
+        )
+        return Course(
+            task=task,
+            phases=phases,
+            rung=rung,
+            pool=self.pool,
+            watch=run.watch,
+            learned=(lambda _: None) if safe else lambda rung: self._learn(run.spec, rung),
+        )
 
-    def _loaded(self, spec: GroupSpec, dtype: str) -> LoadedModel:
-        key = (spec.model, spec.revision, dtype)
-        if self._model is None or self._key != key:
-            self._model, self._key = None, None
-            gc.collect()
-            with _computing():
-                self._model = load(spec.model, spec.revision, dtype=dtype, device=self._device)
-            self._key = key
-        return self._model
-
-    def _facts(self, model: LoadedModel) -> Facts:
+    def facts(self, run: _Run, dtype: str, rung: Rung, images: int) -> Facts:
+        """What is to be said of pictures that came from `rung`."""
         return Facts(
-            dtype=model.dtype, device=self._kind, weights=model.weights, versions=self._versions
+            dtype=dtype,
+            device=self._kind,
+            weights=run.hashed.result(),
+            versions=self._versions,
+            mode=rung.mode,
+            batch=rung.shape,
+            steps_down=rung.steps,
+            attention=_attention(),
+            peak_bytes=self.device.peak_bytes(),
+            image_seconds=run.clock.rendering / images if images else 0.0,
+            phase_seconds=dict(run.clock.seconds),
         )
 
+    def _model(self, spec: GroupSpec) -> Model:
+        key = (spec.model, spec.revision)
+        if key not in self._models:
+            self._models[key] = find_model(*key)
+        return self._models[key]
 
-class _Texts:
-    """Embeddings of every distinct text of a task, and how much of each was not read."""
+    def _first_rung(self, spec: GroupSpec, need: ModeNeed) -> Rung:
+        learned = self._learned.get(spec.profile_key)
+        if learned is not None:
+            return learned
+        if not self.device.has_own_memory and not need.mode.on_cpu:
+            need = msgspec.structs.replace(need, mode=Mode.CPU)
+        return first_rung(need, spec.batch)
 
-    def __init__(
-        self, model: LoadedModel, spec: GroupSpec, batches: Sequence[Batch], watch: Watch
-    ) -> None:
-        self._adapter = _ADAPTERS[model.family]
-        self.model = model
-        self._size = spec.batch.encode
-        items = [batch.slots[place] for batch in batches for place, _ in batch.wanted]
-        self._rows: dict[tuple[str, bool], Tensor] = {}
-        self._encode([item.prompt for item in items], spec.clip_skip, False, watch)
-        if spec.guidance_scale > 1:
-            # Negative prompts are read to the encoder's last layer, as diffusers does.
-            self._encode([item.negative_prompt for item in items], None, True, watch)
-        self._lengths: dict[str, int] = {}
-
-    def prompts(self, batch: Batch) -> Tensor:
-        """Shape (batch, tokens, width)."""
-        return self._stack([(item.prompt, False) for item in batch.slots])
-
-    def negatives(self, batch: Batch) -> Tensor:
-        """Shape (batch, tokens, width); there are none without guidance."""
-        return self._stack([(item.negative_prompt, True) for item in batch.slots])
-
-    def truncated(self, text: str) -> int:
-        """Tokens of `text` beyond what the text encoder reads."""
-        if text not in self._lengths:
-            self._lengths[text] = self._adapter.count_tokens(self.model, text)
-        return max(0, self._lengths[text] - self.model.token_limit)
-
-    def _encode(
-        self, texts: list[str], clip_skip: int | None, negative: bool, watch: Watch
-    ) -> None:
-        distinct = list(dict.fromkeys(texts))
-        for start in range(0, len(distinct), self._size):
-            watch.tell("encode", 0, 0)
-            part = distinct[start : start + self._size]
-            padded = part + [part[0]] * (self._size - len(part))
-            with _computing():
-                rows = self._adapter.encode(self.model, padded, clip_skip)
-            for text, row in zip(part, rows, strict=False):
-                self._rows[(text, negative)] = row
-
-    def _stack(self, keys: list[tuple[str, bool]]) -> Tensor:
-        import torch
-
-        return torch.stack([self._rows[key] for key in keys])
+    def _learn(self, spec: GroupSpec, rung: Rung) -> None:
+        """The next task of this kind begins where this one got to."""
+        self._learned[spec.profile_key] = rung
 
 
-def _render_batch(
-    texts: _Texts, spec: GroupSpec, batch: Batch, watch: Watch, number: int
-) -> list[Picture]:
-    import torch
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Run:
+    """One call of `render`."""
 
-    model = texts.model
-    adapter = _ADAPTERS[model.family]
-    watch.tell("denoise", number, 0)
-    with _computing():
-        latents = adapter.denoise(
-            model,
-            spec,
-            DenoiseInputs(
-                prompts=texts.prompts(batch),
-                negatives=texts.negatives(batch) if spec.guidance_scale > 1 else None,
-                generators=[torch.Generator("cpu").manual_seed(item.seed) for item in batch.slots],
-            ),
-            lambda step: watch.tell("denoise", number, step),
-        )
-        watch.tell("decode", number, spec.num_inference_steps)
-        sound = latents.isfinite().flatten(1).all(dim=1).tolist()
-        decoded = _decode(adapter, model, latents, batch, spec.batch.decode)
+    renderer: DiffusionRenderer
+    spec: GroupSpec
+    model: Model
+    clock: Clock
+    watch: Watch
+    hashed: Future[str]
+
+    def through(self, task: Task, dtype: str, rung: Rung) -> Iterator[tuple[Facts, list[Picture]]]:
+        """A task's pictures in `dtype`, and then what must be done again in a safe one."""
+        course = self.renderer.course(self, task, dtype, rung)
+        for pictures in course.pictures():
+            yield self._facts(course, dtype), pictures
+        faulty = {**task.again, **task.recode}
+        if not faulty or self.watch.stop_after_batch():
+            return
+        if dtype == SAFE_DTYPE:
+            yield self._facts(course, dtype), list(faulty.values())
+            return
+        yield from self._again(course, dtype)
+
+    def _again(self, course: Course, dtype: str) -> Iterator[tuple[Facts, list[Picture]]]:
+        """First only the decoding, where the latents are sound; then all the phases."""
+        task = course.task
+        rung = course.rung
+        course.phases.benches.close()
+        facts = self._facts(course, dtype)
+        if task.recode:
+            recoded = self._recoded(task, rung)
+            if recoded:
+                yield facts, recoded
+        if task.again:
+            yield facts, self._all_again(task, rung)
+
+    def _recoded(self, task: Task, rung: Rung) -> list[Picture]:
+        """What decoding in float32 mends; the rest is to be rendered again."""
+        kept = {number: task.latents[number] for number in task.recode}
+        once = Task(batches=_only(task.batches, set(task.recode)), latents=dict(kept))
+        once.beyond = task.beyond
+        course = self.renderer.course(self, once, SAFE_DTYPE, rung, safe=True)
+        course.decodes_only = True
+        done = [picture for pictures in course.pictures() for picture in pictures]
+        for number, first in list(task.recode.items()):
+            if number not in once.pictures:
+                task.again[number] = first
+        task.recode.clear()
+        return [replace(picture, retried_in=SAFE_DTYPE, retried_phase="decode") for picture in done]
+
+    def _all_again(self, task: Task, rung: Rung) -> list[Picture]:
+        once = Task(batches=_only(task.batches, set(task.again)))
+        course = self.renderer.course(self, once, SAFE_DTYPE, rung, safe=True)
+        done = [picture for pictures in course.pictures() for picture in pictures]
+        faulty = {**once.again, **once.recode}
         return [
-            _picture(item, decoded[place], sound[place], texts.truncated(batch.slots[place].prompt))
-            for place, item in batch.wanted
+            *(replace(picture, retried_in=SAFE_DTYPE) for picture in done if not picture.fault),
+            *(picture for picture in done if picture.fault),
+            *(
+                replace(picture, detail=f"{picture.detail}, in {SAFE_DTYPE} too")
+                for picture in faulty.values()
+            ),
         ]
 
-
-def _decode(
-    adapter: FamilyAdapter, model: LoadedModel, latents: Tensor, batch: Batch, size: int
-) -> dict[int, Tensor]:
-    """Pictures by place in the batch: (height, width, 3) in 0 to 1. Unwanted rows are skipped."""
-    import torch
-
-    wanted = {place for place, _ in batch.wanted}
-    decoded: dict[int, Tensor] = {}
-    for start in range(0, batch.size, size):
-        places = range(start, min(start + size, batch.size))
-        if wanted.isdisjoint(places):
-            continue
-        rows = [latents[place] for place in places]
-        rows += [rows[0]] * (size - len(rows))
-        for place, picture in zip(places, adapter.decode(model, torch.stack(rows)), strict=False):
-            decoded[place] = picture.permute(1, 2, 0)
-    return decoded
+    def _facts(self, course: Course, dtype: str) -> Facts:
+        done = len(course.task.given)
+        return self.renderer.facts(self, dtype, course.rung, done)
 
 
-def _picture(item: int, decoded: Tensor, sound: bool, truncated: int) -> Picture:
-    if not sound or not bool(decoded.isfinite().all()):
-        where = "pixels" if sound else "latents"
-        return Picture(item=item, fault=Reason.NAN, detail=f"{where} are not finite")
-    pixels = _to_bytes(decoded)
-    if pixels.min() == pixels.max():
-        return Picture(
-            item=item, fault=Reason.CONSTANT, detail=f"every value is {int(pixels.min())}"
-        )
-    return Picture(item=item, pixels=pixels, truncated_tokens=truncated)
+def _only(batches: Sequence[Batch], wanted: set[int]) -> list[Batch]:
+    """The batches that hold these items, at their full shape, with nothing else wanted."""
+    chosen = []
+    for batch in batches:
+        kept = tuple(one for one in batch.wanted if one[1] in wanted)
+        if kept:
+            filler = batch.slots[kept[0][0]]
+            at = {place for place, _ in kept}
+            slots = tuple(s if p in at else filler for p, s in enumerate(batch.slots))
+            chosen.append(Batch(slots=slots, wanted=kept))
+    return chosen
 
 
-def _to_bytes(decoded: Tensor) -> Pixels:
-    """As diffusers' image processor: clamp, scale, round half to even."""
-    import torch
-
-    return decoded.clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
-
-
-def _marked(picture: Picture, *, retried_in: str) -> Picture:
-    detail = f"{picture.detail}, in {retried_in} too" if picture.fault else None
-    return Picture(
-        item=picture.item,
-        pixels=picture.pixels,
-        fault=picture.fault,
-        detail=detail,
-        truncated_tokens=picture.truncated_tokens,
-        retried_in=None if picture.fault else retried_in,
-    )
-
-
-@contextmanager
-def _computing() -> Iterator[None]:
-    """No gradients, and the device's out-of-memory errors as `OutOfMemory`."""
-    import torch
-
-    try:
-        with torch.inference_mode():
-            yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(str(error).splitlines()[0] if str(error) else None) from error
-    except RuntimeError as error:
-        if "CUDA error" not in str(error):
-            raise
-        raise DeviceLost(str(error).splitlines()[0]) from error  # the context is dead
+def _attention() -> str:
+    """Which of torch's scaled dot product attentions are switched on, best first."""
+    if not torch.cuda.is_available():
+        return "sdpa"
+    names = ("cudnn", "flash", "mem_efficient", "math")
+    asked = {name: getattr(torch.backends.cuda, f"{name}_sdp_enabled") for name in names}
+    return "sdpa " + "+".join(name for name, enabled in asked.items() if enabled())
 
 
 def _versions() -> dict[str, str]:
@@ -246,4 +244,4 @@ def _versions() -> dict[str, str]:
 
 
 if TYPE_CHECKING:
-    _renderer: Renderer = DiffusionRenderer(device="cpu", kind="", dtypes=())
+    _renderer: Renderer = DiffusionRenderer(device=open_device("cpu"), kind="", dtypes=())

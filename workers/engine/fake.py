@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage.contract.capability import Mode
+from storage.contract.capability import ModeNeed
 from storage.contract.items import GroupSpec, Item
 from storage.contract.outcomes import Reason
 from workers.engine.batching import Batch
@@ -38,7 +38,7 @@ class FakeRenderer:
         return self._loaded
 
     def render(
-        self, spec: GroupSpec, mode: Mode, batches: Sequence[Batch], watch: Watch
+        self, spec: GroupSpec, rung: ModeNeed, batches: Sequence[Batch], watch: Watch
     ) -> Iterator[tuple[Facts, list[Picture]]]:
         """One batch after the other."""
         self._loaded = spec.model

@@ -15,12 +15,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class Meter(TorchDispatchMode):  # type: ignore[misc]
+class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts while it is entered; what was counted is released when the tensors die."""
 
     def __init__(self, limit: int) -> None:
         """`limit` is in bytes; to go over it raises `torch.OutOfMemoryError`."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.limit = limit
         self.live = 0  #: bytes of activations
         self.weights = 0  #: bytes of weights that were placed

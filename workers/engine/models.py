@@ -1,122 +1,121 @@
-"""Loading a model's components, strictly: safetensors only, every weight accounted for."""
+"""A model as the engine sees it: its card, where its components lie, and what needs no device."""
 
 from __future__ import annotations
 
-import json
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from storage.contract.errors import ModelError, ModelUnusable
-from storage.contract.families import Family
+from storage.contract.items import GroupSpec
+from storage.contract.models import ModelCard
 from storage.models.card import read_card
 from storage.models.resolve import locate
-from storage.models.weights import variant_of, weights_hash
+from storage.models.weights import weights_hash
+from workers.engine.components import (
+    Source,
+    config_of,
+    load_weightless,
+    read_index,
+    source_alone,
+    source_in,
+)
+
+CONTROLNET: Final = "controlnet."
+"""Components of this prefix are the group's ControlNets, by their place."""
+
+IMAGE_ENCODER: Final = "image_encoder"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A pipeline with all its components, and what is known of it."""
+class Model:
+    """A model that is at hand."""
 
-    name: str
-    family: Family
-    pipeline: Any
-    dtype: str
-    weights: str
-    token_limit: int
+    card: ModelCard
+    folder: Path
+
+    @cached_property
+    def weightless(self) -> Mapping[str, Any]:
+        """Tokenizers, processors and the model's own scheduler."""
+        return load_weightless(self.folder)
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """The pipeline's own settings in model_index.json."""
+        index = read_index(self.folder)
+        return {
+            name: value
+            for name, value in index.items()
+            if not name.startswith("_") and not isinstance(value, list)
+        }
+
+    def source(self, name: str, spec: GroupSpec, dtype: str) -> Source:
+        """Where component `name` of a group lies, with the dtype it computes in."""
+        if name.startswith(CONTROLNET):
+            net = spec.controlnets[int(name.removeprefix(CONTROLNET))]
+            return source_alone(_located(net.model, net.revision), dtype)
+        if name == IMAGE_ENCODER and spec.ip_adapter is not None:
+            adapter = spec.ip_adapter
+            folder = _located(adapter.model, adapter.revision) / adapter.subfolder / IMAGE_ENCODER
+            return source_alone(folder, dtype)
+        source = source_in(self.folder, name, dtype)
+        if name == self.card.family.vae:
+            return source_in(self.folder, name, self._vae_dtype(source, dtype))
+        return source
+
+    def configs(self, spec: GroupSpec, dtype: str) -> dict[str, Any]:
+        """Configs of denoiser and VAE, and the pipeline's own settings."""
+        family = self.card.family
+        found: dict[str, Any] = dict(self.settings)
+        for name in (family.denoiser, family.vae):
+            found[name] = dict(config_of(self.source(name, spec, dtype)))
+        return found
+
+    def _vae_dtype(self, source: Source, dtype: str) -> str:
+        """The family's, where the VAE overflows in half precision; some VAEs are mended."""
+        wanted = self.card.family.decode_dtype
+        if wanted is None or dtype == "float32":
+            return dtype
+        force = config_of(source).get("force_upcast")
+        upcast = dtype == "float16" if force else force is None
+        return wanted if upcast else dtype
 
 
-def load(model: str, revision: str | None, *, dtype: str, device: str) -> LoadedModel:
-    """Load a model whole onto `device`; `ModelUnusable` says which part is at fault."""
+def find_model(name: str, revision: str | None) -> Model:
+    """The model of that name; `ModelUnusable` says what is missing."""
+    folder = _located(name, revision)
     try:
-        folder = locate(model, revision)
-        card = read_card(folder, model=model, revision=revision)
+        card = read_card(folder, model=name, revision=revision)
     except ModelError as error:
         raise ModelUnusable(error.message, hint=error.hint) from error
-    import torch
+    return Model(card=card, folder=folder)
 
+
+def hash_of(model: Model, spec: GroupSpec, loras: Mapping[str, str]) -> str:
+    """The hash of all weights that a group is rendered with; 16 digits.
+
+    Without ControlNets, IP-Adapter and LoRAs it is that of the model's own components.
+    """
+    family = model.card.family
+    own = weights_hash(model.folder, family.components_of(spec.kind))
+    others = [(f"{CONTROLNET}{number}", "") for number in range(len(spec.controlnets))]
+    if spec.ip_adapter is not None:
+        others.append((IMAGE_ENCODER, ""))
+    hashes = []
+    for name, _ in others:
+        folder = model.source(name, spec, "float32").folder
+        hashes.append(weights_hash(folder.parent, [folder.name]))
+    hashes += [digest for _, digest in sorted(loras.items())]
+    if not hashes:
+        return own
+    return hashlib.sha256(" ".join([own, *hashes]).encode()).hexdigest()[:16]
+
+
+def _located(name: str, revision: str | None) -> Path:
     try:
-        pipeline = _assemble(folder, card.pipeline, getattr(torch, dtype))
-    except ModelUnusable:
-        raise
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise ModelUnusable(f"{model}: {_first_line(error)}") from error
-    _place(pipeline, device)
-    return LoadedModel(
-        name=model,
-        family=card.family,
-        pipeline=pipeline,
-        dtype=dtype,
-        weights=weights_hash(folder, card.family.components),
-        token_limit=card.token_limit,
-    )
-
-
-def _assemble(folder: Path, pipeline_class: str, dtype: Any) -> Any:
-    """Load each component by its own class, so that its loading report can be read."""
-    import diffusers
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    parts = {
-        "vae": (diffusers.AutoencoderKL, folder / "vae"),
-        "unet": (diffusers.UNet2DConditionModel, folder / "unet"),
-        "text_encoder": (transformers.CLIPTextModel, folder / "text_encoder"),
-    }
-    loaded = {name: _component(kind, place, dtype) for name, (kind, place) in parts.items()}
-    scheduler = _own_scheduler(folder / "scheduler")
-    pipeline = getattr(diffusers, pipeline_class)(
-        tokenizer=tokenizer,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-        **loaded,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def _own_scheduler(folder: Path) -> Any:
-    import diffusers
-
-    config = json.loads((folder / "scheduler_config.json").read_bytes())
-    return getattr(diffusers, config["_class_name"]).from_config(config)
-
-
-def _component(kind: Any, folder: Path, dtype: Any) -> Any:
-    component, report = kind.from_pretrained(
-        folder,
-        dtype=dtype,
-        use_safetensors=True,
-        variant=variant_of(folder),
-        output_loading_info=True,
-    )
-    missing = sorted(report.get("missing_keys", ()))
-    wrong = sorted(str(key) for key in report.get("mismatched_keys", ()))
-    if missing or wrong:
-        raise ModelUnusable(
-            f"{folder}: the weights do not belong to this model:"
-            f" {len(missing)} tensors are missing, {len(wrong)} have another shape"
-            f" (first: {(missing + wrong)[0]})"
-        )
-    if any(parameter.is_meta for parameter in component.parameters()):
-        raise ModelUnusable(f"{folder}: some weights were not loaded")
-    return component.eval().requires_grad_(False)
-
-
-def _place(pipeline: Any, device: str) -> None:
-    import torch
-
-    for name in ("unet", "vae"):
-        # Convolutions on channels-last data need no reordering, on CPUs and on GPUs.
-        getattr(pipeline, name).to(memory_format=torch.channels_last)
-    pipeline.to(device)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+        return locate(name, revision)
+    except ModelError as error:
+        raise ModelUnusable(error.message, hint=error.hint) from error

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from storage.contract.capability import Mode
+from storage.contract.capability import Mode, ModeNeed
 from storage.contract.items import BatchShape, GroupSpec, Item
 from storage.contract.outcomes import Reason
+from storage.contract.output import Safety
 from workers.engine.batching import Batch
 from workers.engine.families.base import Inputs
 
@@ -26,6 +27,8 @@ class Picture:
     detail: str | None = None
     truncated_tokens: int = 0
     retried_in: str | None = None  #: dtype in which a faulty picture came out right
+    safety: Safety | None = None  #: what the safety checker said; None: it was not asked
+    retried_phase: str | None = None  #: the only phase that was repeated; None: all of them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +63,8 @@ class Watch:
 
     tell: Callable[[str, int, int], None]
     stop_after_batch: Callable[[], bool]
+    ran_out: Callable[[ModeNeed], None] = lambda _rung: None
+    """Told of each rung that ran out of memory; its `memory_bytes` is all there was."""
 
 
 class PictureSource(Protocol):
@@ -84,13 +89,13 @@ class Renderer(Protocol):
         """The model that would need no loading."""
 
     def render(
-        self, spec: GroupSpec, mode: Mode, batches: Sequence[Batch], watch: Watch
+        self, spec: GroupSpec, rung: ModeNeed, batches: Sequence[Batch], watch: Watch
     ) -> Iterator[tuple[Facts, list[Picture]]]:
         """The wanted pictures, as they come: each item once, some of them at a time.
 
         They come batch by batch where the mode allows it, but pictures that had to be rendered
-        again come last. `mode` is what the claim was decided by; a better or lesser one may be
-        taken, which changes no pixel.
+        again come last. `rung` is where the claim begins. A better or lesser mode may be taken,
+        which changes no pixel; a smaller shape is recorded in the facts.
 
         Raises `OutOfMemory`, `DeviceLost`, `ModelUnusable` or `Interrupted`.
         """

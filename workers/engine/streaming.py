@@ -10,7 +10,6 @@ import torch
 
 from workers.engine.meter import Meter
 
-
 _HOOKS: Final = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")
 """What diffusers 0.42 calls the hooks of group offloading (hooks/group_offloading.py)."""
 

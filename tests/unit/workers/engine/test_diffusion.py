@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from storage.contract.capability import Mode
+from storage.contract.capability import Mode, ModeNeed
 from storage.contract.errors import DeviceLost, Interrupted, OutOfMemory
 from storage.contract.families.stable_diffusion import STABLE_DIFFUSION
 from storage.contract.items import BatchShape, GroupSpec, Item
 from storage.contract.outcomes import Reason
 from storage.testing.factories import make_item, make_spec
-from workers.engine import diffusion
+from workers.engine import benches
 from workers.engine.batching import plan
+from workers.engine.devices import open_device
 from workers.engine.diffusion import DiffusionRenderer
+from workers.engine.families.base import Bench
+from workers.engine.families.registry import ADAPTERS
 from workers.engine.families.stable_diffusion import StableDiffusion
 from workers.engine.ports import Facts, Picture, Watch
 
@@ -27,6 +30,9 @@ ITEMS = [
     make_item(n, prompt=f"a red thing {n % 3}", negative_prompt="dull" * (n % 2), seed=100 + n)
     for n in range(8)
 ]
+
+
+ON_CPU = ModeNeed(mode=Mode.CPU, memory_bytes=0)
 
 
 def quiet(_phase: str, _batch: int, _step: int) -> None:
@@ -49,7 +55,7 @@ def spec(tiny_model: Path) -> GroupSpec:
 
 @pytest.fixture
 def renderer() -> DiffusionRenderer:
-    return DiffusionRenderer(device="cpu", kind="cpu/1", dtypes=("float32",))
+    return DiffusionRenderer(device=open_device("cpu"), kind="cpu/1", dtypes=("float32",))
 
 
 def rendered(
@@ -63,7 +69,7 @@ def rendered(
     watch = Watch(tell=tell, stop_after_batch=lambda: False)
     return {
         picture.item: picture
-        for _, pictures in renderer.render(spec, Mode.CPU, batches, watch)
+        for _, pictures in renderer.render(spec, ON_CPU, batches, watch)
         for picture in pictures
     }
 
@@ -177,13 +183,13 @@ class _Spoilt(StableDiffusion):
     def __init__(self, spoil: Callable[[torch.Tensor, str], torch.Tensor]) -> None:
         self._spoil = spoil
 
-    def denoise(self, model: Any, *arguments: Any) -> Any:
-        return self._spoil(super().denoise(model, *arguments), model.dtype)
+    def denoise(self, bench: Bench, *arguments: Any) -> Any:
+        return self._spoil(super().denoise(bench, *arguments), str(bench.dtype))
 
 
 def _spoil_row(row: int, *, also_in_float32: bool) -> Callable[[torch.Tensor, str], torch.Tensor]:
     def spoil(latents: torch.Tensor, dtype: str) -> torch.Tensor:
-        if dtype != "float32" or also_in_float32:
+        if dtype != "torch.float32" or also_in_float32:
             latents = latents.clone()
             latents[row] = float("nan")
         return latents
@@ -196,7 +202,7 @@ def test_a_picture_that_is_not_finite_is_a_fault_and_its_neighbours_are_not(
 ) -> None:
     spoilt = _Spoilt(_spoil_row(1, also_in_float32=True))
     good = rendered(renderer, spec, ITEMS[:4])
-    monkeypatch.setitem(diffusion._ADAPTERS, STABLE_DIFFUSION, spoilt)
+    monkeypatch.setitem(ADAPTERS, STABLE_DIFFUSION.name, spoilt)
 
     pictures = rendered(renderer, spec, ITEMS[:4])
 
@@ -213,7 +219,7 @@ def test_a_fault_in_half_precision_is_rendered_again_in_float32(
 
     right = rendered(renderer, spec, ITEMS[:4])
     spoilt = _Spoilt(_spoil_row(2, also_in_float32=False))
-    monkeypatch.setitem(diffusion._ADAPTERS, STABLE_DIFFUSION, spoilt)
+    monkeypatch.setitem(ADAPTERS, STABLE_DIFFUSION.name, spoilt)
     half = msgspec.structs.replace(spec, dtype="bfloat16")
 
     pictures = rendered(renderer, half, ITEMS[:4])
@@ -228,7 +234,7 @@ def test_a_fault_that_float32_does_not_mend_says_so(
     import msgspec
 
     spoilt = _Spoilt(_spoil_row(0, also_in_float32=True))
-    monkeypatch.setitem(diffusion._ADAPTERS, STABLE_DIFFUSION, spoilt)
+    monkeypatch.setitem(ADAPTERS, STABLE_DIFFUSION.name, spoilt)
     half = msgspec.structs.replace(spec, dtype="bfloat16")
 
     picture = rendered(renderer, half, ITEMS[:4])[0]
@@ -241,10 +247,10 @@ def test_a_picture_of_one_colour_is_a_fault(
     renderer: DiffusionRenderer, spec: GroupSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Flat(StableDiffusion):
-        def decode(self, model: Any, latents: Any) -> Any:
+        def decode(self, bench: Any, latents: Any) -> Any:
             return torch.full((len(latents), 3, spec.height, spec.width), 0.5)
 
-    monkeypatch.setitem(diffusion._ADAPTERS, STABLE_DIFFUSION, Flat())
+    monkeypatch.setitem(ADAPTERS, STABLE_DIFFUSION.name, Flat())
 
     picture = rendered(renderer, spec, ITEMS[:1])[0]
 
@@ -272,7 +278,7 @@ def test_errors_of_the_device_are_told_apart(
         def denoise(self, *_arguments: Any) -> Any:
             raise raised
 
-    monkeypatch.setitem(diffusion._ADAPTERS, STABLE_DIFFUSION, Failing())
+    monkeypatch.setitem(ADAPTERS, STABLE_DIFFUSION.name, Failing())
 
     with pytest.raises(expected) as caught:
         rendered(renderer, spec)
@@ -292,7 +298,7 @@ def test_a_watcher_can_stop_in_the_middle_of_a_batch(
     with pytest.raises(Interrupted):
         rendered(renderer, spec, tell=tell)
     assert told[0] == ("load", 0, 0)
-    assert told[-3:] == [("decode", 1, 3), ("denoise", 2, 0), ("denoise", 2, 1)]
+    assert told[-3:] == [("decode", 1, 0), ("denoise", 2, 0), ("denoise", 2, 1)]
 
 
 def test_rendering_stops_after_a_batch_when_asked(
@@ -302,7 +308,7 @@ def test_rendering_stops_after_a_batch_when_asked(
     watch = Watch(tell=quiet, stop_after_batch=lambda: True)
 
     results: list[tuple[Facts, list[Picture]]] = list(
-        renderer.render(spec, Mode.CPU, batches, watch)
+        renderer.render(spec, ON_CPU, batches, watch)
     )
 
     assert [len(pictures) for _, pictures in results] == [4]
@@ -314,6 +320,6 @@ def test_a_loaded_model_is_kept_for_the_next_task(
     assert renderer.loaded_model is None
     rendered(renderer, spec, ITEMS[:1])
     assert renderer.loaded_model == spec.model
-    monkeypatch.setattr(diffusion, "load", lambda *_, **__: pytest.fail("loaded again"))
+    monkeypatch.setattr(benches, "load_component", lambda *_: pytest.fail("loaded again"))
 
     assert rendered(renderer, spec, ITEMS[:1])[0].pixels is not None

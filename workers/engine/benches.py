@@ -1,0 +1,138 @@
+"""Benches: for each phase its components on the device, and a pipeline around them.
+
+What lies on the device beside them is what the mode says: all of the model, the denoiser and
+its decoder, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from storage.contract.capability import Mode
+from storage.contract.items import GroupSpec
+from workers.engine.assembly import assemble
+from workers.engine.components import load_component
+from workers.engine.devices import Device
+from workers.engine.families.base import Bench, FamilyAdapter, Phase
+from workers.engine.models import CONTROLNET, Model
+from workers.engine.pool import Part, Pool
+
+_AFTER_ENCODING = (Phase.CONDITION, Phase.DENOISE, Phase.DECODE)
+
+
+@dataclass(kw_only=True)
+class Benches:
+    """Makes the benches of one group in one dtype."""
+
+    device: Device
+    pool: Pool
+    model: Model
+    adapter: FamilyAdapter
+    spec: GroupSpec
+    dtype: str
+    mode: Mode
+    loading: Callable[[], None] = lambda: None  #: called before anything is loaded
+    dress: Callable[[Part, GroupSpec, Model], None] = lambda _part, _spec, _model: None
+    _made: dict[tuple[Phase, str | None], Bench] = field(default_factory=dict)
+    _laid_out: tuple[Phase, str | None, Mode] | None = None
+
+    def bench(self, phase: Phase, encoder: str | None = None) -> Bench:
+        """The bench of `phase`; for encoding that of one text encoder."""
+        names = (encoder,) if encoder is not None else self.adapter.components(self.spec, phase)
+        if self._laid_out != (phase, encoder, self.mode):
+            self._laid_out = None
+            self._lay_out(phase, names)
+            self._laid_out = (phase, encoder, self.mode)
+        key = (phase, encoder)
+        if key not in self._made:
+            self._made[key] = self._assembled(names)
+        return self._made[key]
+
+    def part(self, name: str) -> Part:
+        """One component, loaded if need be."""
+        source = self.model.source(name, self.spec, self.dtype)
+
+        def load() -> Any:
+            self.loading()
+            return load_component(source)
+
+        part = self.pool.get(source, name, load)
+        self.dress(part, self.spec, self.model)
+        return part
+
+    def step_down(self, mode: Mode) -> None:
+        """Go on in a lesser mode."""
+        self.mode = mode
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the pipelines; the components stay in the pool."""
+        self._made.clear()
+        self._laid_out = None
+
+    def _lay_out(self, phase: Phase, names: tuple[str, ...]) -> None:
+        if self.mode is Mode.CPU_PHASED:
+            self._made.clear()
+            self.pool.forget_but(self.part(n) for n in names if self._is_kept(n))
+        parts = [self.part(name) for name in names]
+        match self.mode:
+            case Mode.RESIDENT:
+                self.pool.place(parts, keep=[self.part(n) for n in self._all() if self._is_kept(n)])
+            case Mode.LEAN if phase in _AFTER_ENCODING:
+                together = [self.part(name) for name in self._after_encoding()]
+                self.pool.only(together)
+                self.pool.place(together)
+            case Mode.LEAN | Mode.PHASED:
+                self.pool.only(parts)
+                self.pool.place(parts)
+            case Mode.OFFLOAD:
+                self.pool.only(parts)
+                for part in parts:
+                    self._place_or_stream(part, phase)
+
+    def _place_or_stream(self, part: Part, phase: Phase) -> None:
+        """Text encoders and denoisers are streamed; a VAE is small, and computes in one go."""
+        if phase in (Phase.ENCODE, Phase.DENOISE):
+            self.pool.stream(part)
+        else:
+            self.pool.place([part])
+
+    def _all(self) -> tuple[str, ...]:
+        return tuple(
+            dict.fromkeys(n for phase in Phase for n in self.adapter.components(self.spec, phase))
+        )
+
+    def _after_encoding(self) -> tuple[str, ...]:
+        return tuple(
+            dict.fromkeys(
+                n for phase in _AFTER_ENCODING for n in self.adapter.components(self.spec, phase)
+            )
+        )
+
+    def _is_kept(self, name: str) -> bool:
+        return self.pool.has(self.model.source(name, self.spec, self.dtype))
+
+    def _assembled(self, names: tuple[str, ...]) -> Bench:
+        components: dict[str, object] = dict(self.model.weightless)
+        modules = {name: self.part(name).module for name in names}
+        nets = [modules.pop(n) for n in list(modules) if n.startswith(CONTROLNET)]
+        if nets:
+            components["controlnet"] = nets[0] if len(nets) == 1 else nets
+        configs = self.model.configs(self.spec, self.dtype)
+        pipeline = assemble(self._pipeline_class(), components | modules, configs)
+        return Bench(
+            pipeline=pipeline,
+            card=self.model.card,
+            spec=self.spec,
+            device=self.device.name,
+            dtype=getattr(torch, self.dtype),
+        )
+
+    def _pipeline_class(self) -> str:
+        family = self.model.card.family
+        kinds = family.controlnet_pipelines if self.spec.controlnets else family.pipelines
+        return kinds[self.spec.kind]
