@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from scheduler.manifest.fields import shown
 from scheduler.manifest.limits import Limits
+from scheduler.manifest.values import shown
 from storage.contract.errors import SettingError
 
 PREFIX: Final = "RENDERMILL_"

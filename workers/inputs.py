@@ -93,12 +93,12 @@ class StoredPictures:
     def _ready(
         self, key: str, spec: GroupSpec, decode: Callable[[bytes], Image.Image]
     ) -> Image.Image:
-        form = (key, decode, spec.width, spec.height, spec.resize_mode)
+        form = (key, decode, *spec.picture_size, spec.resize_mode)
         with self._lock:
             kept = self._pictures.get(form)
         if kept is None:
             whole = self._decoded(key, decode)
-            kept = fitted(whole, spec.width, spec.height, spec.resize_mode)
+            kept = fitted(whole, *spec.picture_size, spec.resize_mode)
             size = kept.width * kept.height * len(kept.getbands())
             with self._lock:
                 self._pictures.put(form, kept, size)

@@ -10,6 +10,12 @@ from scheduler.manifest.fields import FIELDS, TAG_PREFIX, field_named
 from scheduler.manifest.problems import FieldError
 from scheduler.manifest.readers.base import Values
 
+PICTURE_FIELDS: Final[tuple[str, ...]] = (
+    "image",
+    "mask_image",
+    "control_images",
+    "ip_adapter_image",
+)
 GROUP_FIELDS: Final = tuple(field.name for field in FIELDS.values() if field.of_group)
 TAGS: Final = "tags"
 
@@ -43,6 +49,9 @@ class Columns:
                 _take(by_field, field.name, name)
         self.by_field = by_field
         self.tags = list(by_tag.items())  #: (tag, column)
+        self.pictures: list[tuple[str, str]] = [
+            (name, by_field[name]) for name in PICTURE_FIELDS if name in by_field
+        ]
         self.group_fields = tuple(name for name in GROUP_FIELDS if name in by_field)
         self.group_values = _getter([by_field[name] for name in self.group_fields])
 

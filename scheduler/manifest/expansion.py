@@ -6,19 +6,22 @@ only prompt, seed, count and tags are checked on every row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
 from decimal import Decimal
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, Final, Protocol
 
 from scheduler.manifest.columns import ABSENT, TAGS, Columns
-from scheduler.manifest.fields import FIELDS, cell, parse_field, shown
+from scheduler.manifest.dynamic import DynamicPrompts, Texts
+from scheduler.manifest.fields import FIELDS, KIND, is_kind, parse_field
+from scheduler.manifest.inputs import NONE, InputReader, Inputs, NoPictures, Pictures, ahead
 from scheduler.manifest.limits import Limits, exceeded
 from scheduler.manifest.problems import FieldError, Problems
 from scheduler.manifest.readers.base import Reader, Values
 from scheduler.manifest.sweep import Combination
+from scheduler.manifest.values import cell, shown
 from storage.contract.items import SEED_MAX, Item, derive_seed
 
 SHOWN_COLUMNS: Final = 20
@@ -37,13 +40,17 @@ class Rules:
     sweep: Sequence[Combination] = ({},)
     seed: int = 0  #: from which seeds are derived
     limits: Limits = field(default_factory=Limits)
+    dynamic: DynamicPrompts | None = None  #: expands prompts, where that was asked for
 
 
 class GroupIndex(Protocol):
     """Numbers groups in the order of their first item."""
 
-    def group_of(self, settings: Mapping[str, Any]) -> int:
-        """The number of the group with these settings; `FieldError` if there can be none."""
+    def group_of(self, settings: Mapping[str, Any], inputs: Inputs = NONE) -> int:
+        """The number of the group with these settings; `FieldError` if there can be none.
+
+        Of `inputs`, groups may differ in their `shape` only.
+        """
 
 
 class ItemSink(Protocol):
@@ -57,9 +64,23 @@ class Expander:
     """Turns a reader's rows into items."""
 
     def __init__(
-        self, rules: Rules, groups: GroupIndex, sink: ItemSink, problems: Problems
+        self,
+        rules: Rules,
+        groups: GroupIndex,
+        sink: ItemSink,
+        problems: Problems,
+        *,
+        pictures: Pictures | None = None,
     ) -> None:
+        """`pictures` looks at input pictures; without it rows that name one are refused."""
         self._rules = rules
+        self._pictures = InputReader(
+            pictures or NoPictures(),
+            defaults=rules.defaults,
+            overrides=rules.overrides,
+            sweep=rules.sweep,
+        )
+        self._no_inputs = [NONE] * len(rules.sweep)
         self._groups = groups
         self._sink = sink
         self._problems = problems
@@ -76,7 +97,7 @@ class Expander:
         """Expand all of the reader's rows; problems go to the collector."""
         self._typed = reader.typed
         self._same_columns = reader.same_columns
-        for line, values in reader.rows():
+        for line, values in ahead(reader.rows(), self._pictures.expect):
             row = self.rows
             self.rows += 1
             try:
@@ -90,27 +111,59 @@ class Expander:
 
     def _expand(self, row: int, line: int, values: Values) -> None:
         columns = self._columns_of(values)
-        groups = self._groups_of(columns, values)
+        inputs = self._inputs(columns, values)
+        groups = self._groups_of(columns, values, inputs)
         texts = self._texts(columns, values)
         seed, count = self._seed_and_count(columns, values)
         tags = self._tags(columns, values)
         rules = self._rules
-        if self.items + count * len(groups) > rules.limits.max_items:
-            said = f"item {rules.limits.max_items + 1:,} is one too many"
-            raise FieldError(None, exceeded(said, rules.limits.max_items, "max_items"))
-        bases = [combination.get("seed", seed) for combination in rules.sweep]
-        if any(base is not None and base + count - 1 > SEED_MAX for base in bases):
-            raise FieldError("seed", f"plus {count} images passes the largest, {SEED_MAX}")
-        for group, combination, base in zip(groups, rules.sweep, bases, strict=True):
-            prompt = combination.get("prompt", texts[0])
-            negative = combination.get("negative_prompt", texts[1])
-            for image_no in range(count):
-                its_seed = (
-                    derive_seed(rules.seed, row, image_no) if base is None else base + image_no
+        dynamic = rules.dynamic
+        pairs = [
+            (step.get("prompt", texts[0]), step.get("negative_prompt", texts[1]))
+            for step in rules.sweep
+        ]
+        counts = [count if dynamic is None else dynamic.count(*pair, count) for pair in pairs]
+        bases = [step.get("seed", seed) for step in rules.sweep]
+        self._check_counts(counts, bases)
+        for group, made_from, pair, base, images in zip(
+            groups, inputs, pairs, bases, counts, strict=True
+        ):
+            pictures = made_from.keys
+            stream: Iterable[Texts] = (
+                repeat(Texts(*pair), images)
+                if dynamic is None
+                else dynamic.texts(*pair, row, count)
+            )
+            for image_no, (prompt, negative, template, negative_template) in enumerate(stream):
+                item = Item(
+                    row,
+                    line,
+                    image_no,
+                    prompt,
+                    negative,
+                    derive_seed(rules.seed, row, image_no) if base is None else base + image_no,
+                    tags,
+                    *pictures,
+                    template=template,
+                    negative_template=negative_template,
                 )
-                item = Item(row, line, image_no, prompt, negative, its_seed, tags)
                 self._sink.add(group, item)
-            self.items += count
+            self.items += images
+
+    def _check_counts(self, counts: Sequence[int], bases: Sequence[int | None]) -> None:
+        """Refuse too many images, of the row or of the job, before any is made."""
+        limits = self._rules.limits
+        images = sum(counts)
+        if images > limits.max_images_per_row:
+            said = f"the row makes {images:,} images"
+            limit = limits.max_images_per_row
+            raise FieldError("num_images", exceeded(said, limit, "max_images_per_row"))
+        if self.items + images > limits.max_items:
+            said = f"item {limits.max_items + 1:,} is one too many"
+            raise FieldError(None, exceeded(said, limits.max_items, "max_items"))
+        for base, count in zip(bases, counts, strict=True):
+            if base is not None and base + count - 1 > SEED_MAX:
+                raise FieldError("seed", f"plus {count} images passes the largest, {SEED_MAX}")
 
     def _columns_of(self, values: Values) -> Columns:
         names = tuple(values)
@@ -134,23 +187,40 @@ class Expander:
             raise FieldError(columns.field, columns.message)
         return columns
 
-    def _groups_of(self, columns: Columns, values: Values) -> list[int]:
+    def _inputs(self, columns: Columns, values: Values) -> list[Inputs]:
+        """The pictures of the row for each step of the sweep."""
+        if not columns.pictures and not self._pictures.always:
+            return self._no_inputs
+        named = {
+            name: self._parse(name, values[column])
+            for name, column in columns.pictures
+            if self._given(values[column])
+        }
+        return self._pictures.inputs(named)
+
+    def _groups_of(self, columns: Columns, values: Values, inputs: list[Inputs]) -> list[int]:
         """The group of the row for each step of the sweep."""
         raw = columns.group_values(values)
         key: tuple[Any, ...] = (columns, *raw)
         if self._typed:  # 1, 1.0 and True are equal keys, and not equally right
             key += tuple(map(type, raw))
+        if inputs is not self._no_inputs:
+            key += tuple(made_from.shape for made_from in inputs)
+        settings: dict[str, Any] | None = None
         try:
-            return self._seen[key]
-        except (KeyError, TypeError):  # not seen yet, or a list where a value should be
-            pass
-        row_settings = self._parse_group(columns, raw)
+            found = self._seen.get(key)
+        except TypeError:  # a list of LoRAs, say: what was made of it can be a key
+            settings = self._parse_group(columns, raw)
+            key = (columns, *settings.items(), *(made_from.shape for made_from in inputs))
+            found = self._seen.get(key)
+        if found is not None:
+            return found
+        if settings is None:
+            settings = self._parse_group(columns, raw)
         rules = self._rules
         groups = [
-            self._groups.group_of(
-                {**rules.defaults, **row_settings, **combination, **rules.overrides}
-            )
-            for combination in rules.sweep
+            self._groups.group_of({**rules.defaults, **settings, **step, **rules.overrides}, one)
+            for step, one in zip(rules.sweep, inputs, strict=True)
         ]
         if len(self._seen) >= _KEPT_SETTINGS:
             self._seen.clear()
@@ -164,7 +234,8 @@ class Expander:
             if not self._given(value):
                 continue
             try:
-                settings[name] = self._parse(name, value)
+                if name != KIND or _is_kind(value):
+                    settings[name] = self._parse(name, value)
             except FieldError as error:
                 errors.append(error)
         if errors:
@@ -206,11 +277,6 @@ class Expander:
     def _seed_and_count(self, columns: Columns, values: Values) -> tuple[int | None, int]:
         seed: int | None = self._item_value("seed", columns, values)
         count: int | None = self._item_value("num_images", columns, values)
-        images = (count or 1) * len(self._rules.sweep)
-        if images > self._rules.limits.max_images_per_row:
-            said = f"the row makes {images:,} images"
-            limit = self._rules.limits.max_images_per_row
-            raise FieldError("num_images", exceeded(said, limit, "max_images_per_row"))
         return seed, count or 1
 
     def _item_value(self, name: str, columns: Columns, values: Values) -> Any:
@@ -227,18 +293,15 @@ class Expander:
             value = values[column]
             if self._given(value):
                 tags[tag] = value if type(value) is str else _tag_text(tag, value)
-        for name in ("image", "mask_image"):
-            self._refuse(name, columns, values)
+        kind = columns.by_field.get(KIND)
+        if kind is not None and self._given(values[kind]) and not _is_kind(values[kind]):
+            tags[KIND] = _tag_text(KIND, values[kind])
+            self.tag_names.add(KIND)
         if columns.has_tags_object:
             self._add_tags_object(tags, values[TAGS])
         if tags:
             _check_tags(tags, self._rules.limits)
         return tags
-
-    def _refuse(self, name: str, columns: Columns, values: Values) -> None:
-        column = columns.by_field.get(name)
-        if column is not None and self._given(values[column]):
-            self._parse(name, values[column])
 
     def _add_tags_object(self, tags: dict[str, str], value: object) -> None:
         if value is None or value == "":
@@ -269,6 +332,13 @@ class _ManyErrors(Exception):
 
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = errors
+
+
+def _is_kind(value: object) -> bool:
+    try:
+        return is_kind(value)
+    except ValueError as error:
+        raise FieldError(KIND, str(error)) from None
 
 
 def _tag_text(tag: str, value: object) -> str:

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import difflib
-import math
-import reprlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from scheduler.manifest.limits import Limits, exceeded
+from scheduler.manifest import adapters
+from scheduler.manifest.limits import Limits
 from scheduler.manifest.problems import FieldError
-from storage.contract.items import SEED_MAX
+from scheduler.manifest.values import (
+    Parse,
+    name,
+    number_in,
+    one_of,
+    shown,
+    text,
+    whole_in,
+)
+from storage.contract.items import KINDS, SEED_MAX
 from storage.contract.samplers import UnknownSampler, find_sampler
 
-Parse = Callable[[object, Limits], Any]
-
 TAG_PREFIX: Final = "tag."
+
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
+PROMPT_SYNTAXES: Final = ("plain", "weighted")
+RESIZE_MODES: Final = ("crop", "pad", "stretch")
+
+KIND: Final = "kind"
+"""A field only where its value is a kind of task: else it is a tag like any other."""
+
+_KIND_ALIASES: Final = {
+    "txt2img": "text-to-image",
+    "text2img": "text-to-image",
+    "img2img": "image-to-image",
+    "inpainting": "inpaint",
+    "depth2img": "depth-to-image",
+    "upscaling": "upscale",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,168 +50,109 @@ class Field:
     of_group: bool = True
 
 
-# Never spells a value out whole: a few lines of YAML can nest into gigabytes of text.
-_brief: Final = reprlib.Repr()
-_brief.maxstring = _brief.maxlong = _brief.maxother = 60
+def is_kind(value: object) -> bool:
+    """Whether a column named ``kind`` means the field: people tag their rows by that name too.
 
-
-def shown(value: object) -> str:
-    """A value as messages show it: short, however large it is."""
-    try:
-        text = _brief.repr(value)
-    except ValueError:  # Python refuses to write out integers of thousands of digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _text(value: object, limits: Limits) -> str:
+    Raises `ValueError` for what is nearly a kind of task.
+    """
     if not isinstance(value, str):
-        raise ValueError(f"must be text, not {shown(value)}")
-    if len(value) > limits.max_prompt_chars:
-        said = f"is {len(value):,} characters long"
-        raise ValueError(exceeded(said, limits.max_prompt_chars, "max_prompt_chars"))
-    if "\0" in value:
-        raise ValueError("holds a NUL character")
-    if not encodable(value):
-        raise ValueError("is not UTF-8")
-    return str(value)  # a cell becomes plain text: items are encoded, and subclasses refused
-
-
-def encodable(text: str) -> bool:
-    """Whether `text` can be written; half a surrogate pair, as in a broken file name, cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
         return False
-    return True
+    word = _kind_word(value)
+    if word in KINDS or word in _KIND_ALIASES:
+        return True
+    near = difflib.get_close_matches(word, (*KINDS, *_KIND_ALIASES), n=1, cutoff=0.8)
+    if near:
+        raise ValueError(
+            f"is no kind of task; did you mean {_KIND_ALIASES.get(near[0], near[0])!r}? To keep"
+            f" it as a tag, name it '{TAG_PREFIX}{KIND}'"
+        )
+    return False
 
 
-def _name(value: object, limits: Limits) -> str:
-    text = _text(value, limits).strip()
-    if not text:
-        raise ValueError("is empty")
-    return text
+def _kind(value: object, limits: Limits) -> str:
+    word = _kind_word(name(value, limits))
+    if word not in KINDS and word not in _KIND_ALIASES:
+        raise ValueError(f"must be one of {', '.join(KINDS)}, not {shown(value)}")
+    return _KIND_ALIASES.get(word, word)
 
 
-def _whole(value: object) -> int:
-    """A whole number; text is taken from tables only, where everything is text."""
-    if isinstance(value, _Cell):
-        try:
-            return int(value.strip())
-        except ValueError:
-            raise ValueError(f"must be a whole number, not {shown(str(value))}") from None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"must be a whole number, not {shown(value)}")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, _Cell):
-        try:
-            number = float(value.strip())
-        except ValueError:
-            raise ValueError(f"must be a number, not {shown(str(value))}") from None
-    elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be a number, not {shown(value)}")
-    else:
-        number = _float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"must be finite, not {number}")
-    return number
-
-
-def _float(value: int | float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _whole_in(low: int, high: Callable[[Limits], tuple[int, str | None]]) -> Parse:
-    def parse(value: object, limits: Limits) -> int:
-        number = _whole(value)
-        top, setting = high(limits)
-        if number > top and setting:
-            raise ValueError(exceeded(f"is {shown(number)}", top, setting))
-        if not low <= number <= top:
-            raise ValueError(f"must be {low} to {top}, not {shown(number)}")
-        return number
-
-    return parse
-
-
-def _number_in(low: float, high: float) -> Parse:
-    def parse(value: object, _limits: Limits) -> float:
-        number = _number(value)
-        if not low <= number <= high:
-            raise ValueError(f"must be {low:g} to {high:g}, not {number:g}")
-        return number
-
-    return parse
+def _kind_word(value: str) -> str:
+    return value.strip().casefold().replace("_", "-").replace(" ", "-")
 
 
 def _sampler(value: object, limits: Limits) -> str:
     try:
-        return find_sampler(_name(value, limits)).name
+        return find_sampler(name(value, limits)).name
     except UnknownSampler as error:
         raise ValueError(str(error)) from None
 
 
-def _not_yet(value: object, _limits: Limits) -> None:
-    raise ValueError("rendering from an image is not available in this version; remove the field")
+def _reference(value: object, limits: Limits) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be a path or a URL, not {shown(value)}")
+    return name(value, limits)
 
 
-class _Cell(str):
-    """A cell of a text table: a number may hide in it."""
-
-    __slots__ = ()
-
-
-def cell(text: str) -> str:
-    """Mark `text` as coming from a table without types."""
-    return _Cell(text)
-
-
-_side = _whole_in(1, lambda limits: (limits.max_side, "max_side"))
+_side = whole_in(1, lambda limits: (limits.max_side, "max_side"))
+_count = whole_in(1, lambda limits: (limits.max_images_per_row, "max_images_per_row"))
+_steps = whole_in(1, lambda limits: (limits.max_steps, "max_steps"))
 
 FIELDS: Final[dict[str, Field]] = {
     field.name: field
     for field in (
-        Field(name="prompt", parse=_text, of_group=False, aliases=("text", "caption")),
+        Field(name="prompt", parse=text, of_group=False, aliases=("text", "caption")),
         Field(
             name="negative_prompt",
-            parse=_text,
+            parse=text,
             of_group=False,
             aliases=("negative", "neg_prompt", "uncond"),
         ),
-        Field(name="seed", parse=_whole_in(0, lambda _: (SEED_MAX, None)), of_group=False),
+        Field(name="seed", parse=whole_in(0, lambda _: (SEED_MAX, None)), of_group=False),
         Field(
             name="num_images",
-            parse=_whole_in(1, lambda limits: (limits.max_images_per_row, "max_images_per_row")),
+            parse=_count,
             of_group=False,
             aliases=("n", "n_samples", "n_iter", "num_images_per_prompt", "num_outputs"),
         ),
-        Field(name="model", parse=_name, aliases=("model_id", "sd_model", "checkpoint")),
-        Field(name="revision", parse=_name),
+        Field(name="model", parse=name, aliases=("model_id", "sd_model", "checkpoint")),
+        Field(name="revision", parse=name),
         Field(name="width", parse=_side, aliases=("w",)),
         Field(name="height", parse=_side, aliases=("h",)),
         Field(
             name="num_inference_steps",
-            parse=_whole_in(1, lambda limits: (limits.max_steps, "max_steps")),
+            parse=_steps,
             aliases=("steps", "ddim_steps", "num_steps", "inference_steps"),
         ),
         Field(
             name="guidance_scale",
-            parse=_number_in(0, 100),
+            parse=number_in(0, 100),
             aliases=("cfg_scale", "cfg", "scale", "guidance"),
         ),
         Field(name="scheduler", parse=_sampler, aliases=("sampler", "sampler_name")),
-        Field(name="clip_skip", parse=_whole_in(0, lambda _: (24, None))),
-        Field(name="image", parse=_not_yet, of_group=False, aliases=("init_image", "init_img")),
-        Field(name="mask_image", parse=_not_yet, of_group=False, aliases=("mask",)),
-        Field(name="strength", parse=_not_yet, aliases=("denoising_strength",)),
+        Field(name="clip_skip", parse=whole_in(0, lambda _: (24, None))),
+        Field(name=KIND, parse=_kind),
+        Field(name="image", parse=_reference, of_group=False, aliases=("init_image", "init_img")),
+        Field(name="mask_image", parse=_reference, of_group=False, aliases=("mask",)),
+        Field(name="strength", parse=number_in(0, 1), aliases=("denoising_strength",)),
+        Field(
+            name="control_images",
+            parse=adapters.references,
+            of_group=False,
+            aliases=("control_image", "controlnet_image", "controlnet_images"),
+        ),
+        Field(name="controlnet", parse=adapters.controlnets, aliases=("controlnets",)),
+        Field(name="ip_adapter", parse=adapters.ip_adapter),
+        Field(name="ip_adapter_image", parse=_reference, of_group=False),
+        Field(name="loras", parse=adapters.loras, aliases=("lora",)),
+        Field(name="upscale", parse=adapters.upscale, aliases=("upscaler",)),
+        Field(name="noise_level", parse=adapters.NOISE_LEVEL),
+        Field(name="true_cfg_scale", parse=number_in(0, 100), aliases=("true_cfg",)),
+        Field(name="max_sequence_length", parse=whole_in(1, lambda _: (4096, None))),
+        Field(name="prompt_syntax", parse=one_of(PROMPT_SYNTAXES)),
+        Field(name="resize_mode", parse=one_of(RESIZE_MODES)),
+        Field(name="quantization", parse=name, aliases=("quantize",)),
+        Field(name="cache", parse=name),
+        Field(name="dtype", parse=one_of(DTYPES), aliases=("torch_dtype",)),
     )
 }
 
@@ -200,7 +162,9 @@ _BY_ALIAS: Final[dict[str, str]] = {
 
 
 # One letter away from too many honest column names.
-_TOO_COMMON: Final = frozenset({"text", "mask", "scale", "n", "w", "h", "cfg"})
+_TOO_COMMON: Final = frozenset(
+    {"text", "mask", "scale", "n", "w", "h", "cfg", "kind", "cache", "dtype", "lora", "loras"}
+)
 
 
 def field_named(name: str) -> Field | None:

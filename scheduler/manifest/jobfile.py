@@ -17,11 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from scheduler.manifest.fields import encodable, shown
 from scheduler.manifest.limits import exceeded
 from scheduler.manifest.lines import decoded, read_block
 from scheduler.manifest.problems import FieldError, ManifestProblems, Problems
 from scheduler.manifest.readers.base import Row
+from scheduler.manifest.values import encodable, shown
 from storage.contract.items import SEED_MAX
 from storage.contract.keys import JOB_NAME
 
@@ -42,6 +42,8 @@ class JobFile(BaseModel):
     defaults: dict[str, Any] = Field(default_factory=dict)
     sweep: list[dict[str, list[Any]]] = Field(default_factory=list)
     output: dict[str, Any] = Field(default_factory=dict)
+    dynamic_prompts: str | None = None
+    wildcards: list[str] = Field(default_factory=list)
     items: list[dict[str, Any]] | None = None
     manifest: str | None = None
 

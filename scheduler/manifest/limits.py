@@ -17,8 +17,14 @@ class Limits:
     max_side: int = 8192  #: width or height in pixels
     max_steps: int = 1000
     max_images_per_row: int = 10_000  #: num_images times the sweep
+    max_expansions_per_row: int = 10_000  #: combinations of a dynamic prompt
+    max_wildcard_bytes: int = 64 << 20  #: of all files of wildcards together
     max_items: int = 1_000_000_000  #: of a job
     max_groups: int = 1_000_000  #: of a job
+    max_adapters: int = 16  #: LoRAs, ControlNets or control images of a row
+    max_picture_bytes: int = 64 << 20  #: of one input picture, as stored
+    max_picture_pixels: int = 64 << 20  #: of one input picture
+    max_picture_seconds: int = 30  #: to fetch one input picture from a URL
 
 
 def exceeded(what: str, limit: int, setting: str) -> str:

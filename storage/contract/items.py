@@ -25,6 +25,9 @@ UPSCALE: Final = "upscale"
 KINDS: Final = (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT, DEPTH_TO_IMAGE, UPSCALE)
 """What a group's items are made from."""
 
+UPSCALE_FACTOR: Final = 4
+"""How much longer the sides of what `UPSCALE` makes are than those of its input picture."""
+
 
 class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One image to make: what differs between the items of a group."""
@@ -41,6 +44,7 @@ class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
     control_images: tuple[str, ...] = ()  #: object keys, one for each ControlNet of the group
     ip_adapter_image: str | None = None  #: object key of the picture the IP-Adapter looks at
     template: str | None = None  #: the prompt as the manifest has it, where it was expanded
+    negative_template: str | None = None  #: the negative prompt likewise
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -133,6 +137,12 @@ class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
     def needs_picture(self) -> bool:
         """Whether items are made from an input picture."""
         return self.kind != TEXT_TO_IMAGE
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Width and height that its input pictures are brought to."""
+        factor = UPSCALE_FACTOR if self.kind == UPSCALE else 1
+        return self.width // factor, self.height // factor
 
     @property
     def pixels(self) -> int:

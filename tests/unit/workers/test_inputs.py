@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from storage.contract.errors import InputUnusable, StoreUnavailable
-from storage.contract.items import Item
+from storage.contract.items import UPSCALE, Item
 from storage.objects.memory import MemoryStore
 from storage.pictures import input_key
 from storage.testing.factories import make_item, make_spec
@@ -103,6 +103,14 @@ def test_the_way_to_size_is_the_groups(store: CountingStore, source: StoredPictu
 
     assert padded.getpixel((0, 0)) == (255, 255, 255)
     assert cropped.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_what_is_made_four_times_as_large_comes_at_a_quarter_of_the_size(
+    store: CountingStore, source: StoredPictures
+) -> None:
+    item = make_item(image=put(store, plain("red", (80, 40))))
+
+    assert inputs_of(source, item, kind=UPSCALE, width=320, height=160).image.size == (80, 40)
 
 
 def test_a_picture_many_items_share_is_read_once(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from scheduler.manifest import expansion
 from scheduler.manifest.expansion import SHOWN_COLUMNS, Expander, Rules
+from scheduler.manifest.inputs import NONE, Inputs
 from scheduler.manifest.limits import Limits
 from scheduler.manifest.problems import FieldError, ManifestProblems, Problems, Rejected
 from scheduler.manifest.readers.base import Row
@@ -40,7 +41,7 @@ class Settings:
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
 
-    def group_of(self, settings: Mapping[str, Any]) -> int:
+    def group_of(self, settings: Mapping[str, Any], inputs: Inputs = NONE) -> int:
         if settings.get("model") == "missing":
             raise FieldError("model", "no model 'missing'")
         if dict(settings) not in self.seen:
@@ -51,7 +52,7 @@ class Settings:
 class Same:
     """One group for all."""
 
-    def group_of(self, settings: Mapping[str, Any]) -> int:
+    def group_of(self, settings: Mapping[str, Any], inputs: Inputs = NONE) -> int:
         return 0
 
 
@@ -434,9 +435,9 @@ def test_a_tags_column_of_a_table_is_refused_in_words() -> None:
         ({"prompt": "a", "seed": "7"}, "seed: must be a whole number, not '7'"),
         ({"prompt": "a", "n": True}, "num_images: must be a whole number, not True"),
         ({"prompt": "a", "n": 0}, "num_images: must be 1 to 10000, not 0"),
-        ({"prompt": "a", "image": "b.png"}, "image: rendering from an image is not available"),
-        ({"prompt": "a", "mask": "b.png"}, "mask_image: rendering from an image is not available"),
-        ({"prompt": "a", "strength": 0.5}, "strength: rendering from an image is not available"),
+        ({"prompt": "a", "image": "b.png"}, "image: b.png: pictures cannot be opened here"),
+        ({"prompt": "a", "mask": 7}, "mask_image: must be a path or a URL, not 7"),
+        ({"prompt": "a", "strength": 1.5}, "strength: must be 0 to 1, not 1.5"),
         ({"prompt": "a", "widht": 8}, "widht: is no field; did you mean 'width'?"),
         ({"prompt": "a", "caption": "b"}, "caption: and 'prompt' both name prompt; remove one"),
         ({"text_": "a"}, "prompt: is missing; the columns are: 'text_'"),

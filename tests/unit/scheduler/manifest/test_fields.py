@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.manifest.fields import FIELDS, cell, encodable, field_named, parse_field, shown
+from scheduler.manifest.fields import FIELDS, field_named, parse_field
 from scheduler.manifest.limits import Limits
 from scheduler.manifest.problems import FieldError
+from scheduler.manifest.values import cell, encodable, shown
 from storage.contract.items import SEED_MAX
 from storage.contract.samplers import SAMPLERS
 
@@ -222,11 +223,6 @@ def test_values_out_of_bounds_are_refused_with_what_is_allowed(
     name: str, value: object, said: str
 ) -> None:
     assert problem(name, value) == said
-
-
-@pytest.mark.parametrize("name", ["image", "mask_image", "strength"])
-def test_fields_of_later_versions_are_refused_and_not_kept_as_tags(name: str) -> None:
-    assert "not available in this version" in problem(name, "cat.png")
 
 
 def test_limits_are_those_given() -> None:

@@ -78,7 +78,7 @@ def test_a_sweep_has_as_many_combinations_as_the_product_of_its_axes(
         ([{"steps": [1]}, {"Steps": [2]}], "sweep.2", "num_inference_steps is swept twice"),
         ([{"seed": [1, -1]}], "sweep.1.seed", "must be 0 to 4294967295, not -1"),
         ([{"cfg": [1.0, True]}], "sweep.1.cfg", "must be a number, not True"),
-        ([{"strength": [0.5]}], "sweep.1.strength", "rendering from an image is not available"),
+        ([{"strength": [1.5]}], "sweep.1.strength", "must be 0 to 1, not 1.5"),
         (
             [{"width": [8, 16], "height": [8, 16, 24]}],
             "sweep.1",

@@ -87,7 +87,7 @@ def test_the_seed_of_the_command_line_beats_that_of_the_job_file(
         ({"overrides": {"steps": ""}}, {}, "--set steps", "must be a whole number, not ''"),
         ({"overrides": {"steps": "0"}}, {}, "--set steps", "must be 1 to 1000, not 0"),
         ({"overrides": {"prompt": "a\udcff"}}, {}, "--set prompt", "is not UTF-8"),
-        ({"defaults": {"strength": "1"}}, {}, "--default strength", "rendering from an image is"),
+        ({"defaults": {"strength": "2"}}, {}, "--default strength", "must be 0 to 1, not 2"),
         (
             {"overrides": {"steps": "8", "num_inference_steps": "9"}},
             {},
