@@ -15,6 +15,7 @@ _CONTENT_TYPES: Final = {
     "png": "image/png",
     "jpg": "image/jpeg",
     "webp": "image/webp",
+    "avif": "image/avif",
     "json": "application/json",
     "jsonl": "application/jsonl",
 }

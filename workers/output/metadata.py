@@ -10,21 +10,18 @@ import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from storage.contract.claims import ClaimedTask, Rendering
 from storage.contract.items import GroupSpec, Item
 from storage.contract.keys import render_key
+from storage.contract.output import Embed
 from storage.contract.record import item_fields
+from storage.embedded.xmp import SourceType
 from workers.engine.ports import Facts, Picture
-
-PARAMETERS: Final = "parameters"
-"""PNG text chunk that other programs read."""
-
-RENDERMILL: Final = "rendermill"
-"""PNG text chunk with the canonical JSON. Its ``item`` is a manifest row as it stands."""
+from workers.output.encode import NO_TEXTS, Texts
 
 FORMAT_VERSION: Final = 1
 
@@ -54,13 +51,19 @@ _AMBIGUOUS: Final = re.compile(r"\r?\n(?=\s*Negative prompt:)")
 def rendering_of(task: ClaimedTask, facts: Facts, picture: Picture) -> Rendering:
     """How these pixels came to be."""
     return Rendering(
-        mode=task.mode,
+        mode=facts.mode or task.mode,
         dtype=picture.retried_in or facts.dtype,
         device=facts.device,
-        batch=task.spec.batch.denoise,
+        batch=(facts.batch or task.spec.batch).denoise,
         weights=facts.weights,
         versions=facts.versions,
+        steps_down=facts.steps_down,
         retried_in=picture.retried_in,
+        loras=dict(facts.loras),
+        attention=facts.attention,
+        compiled=facts.compiled,
+        plain=facts.plain,
+        lossy=facts.lossy,
     )
 
 
@@ -79,15 +82,50 @@ def key_of(item: Item, spec: GroupSpec, rendering: Rendering) -> str:
             "device": rendering.device,
             "versions": rendering.versions,
             "steps_down": rendering.steps_down,
+            "loras": rendering.loras,
+            "attention": rendering.attention,
+            "compiled": rendering.compiled,
         }
     )
 
 
+def texts_of(
+    item: Item, item_number: int, task: ClaimedTask, rendering: Rendering, *, key: str, pixels: str
+) -> Texts:
+    """What the file says of itself, as far as the job wants it to say anything.
+
+    `key` is the render key, `pixels` the SHA-256 of the pixels as rendered.
+    """
+    embed = task.output.metadata
+    if embed is Embed.NONE:
+        return NO_TEXTS
+    source = source_of(task.spec)
+    if embed is Embed.MINIMAL:
+        record = msgspec.json.encode({"format": FORMAT_VERSION, "render_key": key}).decode()
+        return Texts(record=record, source=source)
+    return Texts(
+        parameters=parameters_text(item, task.spec, rendering),
+        record=canonical_json(item, item_number, task, rendering, key=key, pixels=pixels),
+        source=source,
+    )
+
+
+def source_of(spec: GroupSpec) -> SourceType:
+    """How IPTC calls pictures of this kind."""
+    return SourceType.COMPOSED if spec.needs_picture else SourceType.MADE
+
+
 def canonical_json(
-    item: Item, item_number: int, task: ClaimedTask, rendering: Rendering, *, key: str
+    item: Item,
+    item_number: int,
+    task: ClaimedTask,
+    rendering: Rendering,
+    *,
+    key: str,
+    pixels: str | None = None,
 ) -> str:
-    """Our own record, in one stable form; `key` is the render key."""
-    record = {
+    """Our own record, in one stable form; `key` and `pixels` as in `texts_of`."""
+    record: dict[str, Any] = {
         "format": FORMAT_VERSION,
         "item": item_fields(item, task.spec),
         "source": {
@@ -101,6 +139,10 @@ def canonical_json(
         "batch": task.spec.batch,
         "render_key": key,
     }
+    if item.template is not None:
+        record["template"] = item.template
+    if pixels is not None:
+        record["pixels_sha256"] = pixels
     return msgspec.json.encode(record, order="sorted").decode()
 
 
@@ -126,6 +168,7 @@ def _around_seed(spec: GroupSpec, weights: str) -> tuple[str, str]:
         "Size": f"{spec.width}x{spec.height}",
         "Model hash": weights[:10],
         "Model": spec.model,
+        "Denoising strength": None if spec.strength is None else f"{spec.strength:g}",
         "Clip skip": None if spec.clip_skip is None else spec.clip_skip + 1,
         "RNG": "CPU",  # readers take a missing one for the GPU's
         "Version": "rendermill",

@@ -4,15 +4,10 @@ Pictures go through two stages beside the renderer: a small pool encodes and sto
 one thread records them in SQL, whole denoising batches at a time, about once a second. An
 object is always stored before its row is written. The queue is bounded, so a slow disk holds
 the renderer back instead of filling memory.
-
-A worker that was stopped past its lease and wakes must not damage what the next holder stored
-under the same key. So a picture is put where there is none; where there is one, it is replaced
-only after the lease was confirmed in SQL.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import deque
@@ -21,18 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
-from storage.contract.claims import ClaimedTask
-from storage.contract.errors import LedgerError, ObjectExists, RendermillError
+from storage.contract.errors import LedgerError
 from storage.contract.items import Item
-from storage.contract.keys import image_key, thumbnail_key
-from storage.contract.outcomes import Outcome, Reason
 from storage.db.images import ImageRow
-from storage.ports import ObjectStore
 from workers.engine.ports import Facts, Picture
-from workers.output.metadata import canonical_json, key_of, parameters_text, rendering_of
-from workers.output.png import encode_png, encode_thumbnail
+from workers.engine.safety import inspection
+from workers.output.finish import Destination, Finisher
 
 COMMIT_SECONDS: Final = 1.0
 WAITING_BATCHES: Final = 2
@@ -46,17 +35,6 @@ Commit = Callable[[Sequence[ImageRow]], None]
 
 _Finished = tuple[list[ImageRow], Exception | None]
 """What became rows, and what kept the rest from it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Destination:
-    """Where pictures of a task go."""
-
-    store: ObjectStore
-    task: ClaimedTask
-    worker_id: int
-    now: Callable[[], float]
-    confirm: Callable[[], None]  #: raises `LeaseLost` if others have the task by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +52,12 @@ class Writer:
     """
 
     def __init__(self, destination: Destination, commit: Commit) -> None:
-        """`commit` records rows in one transaction; it runs in the recording thread."""
-        self._to = destination
+        """`commit` records rows in one transaction; it runs in the recording thread.
+
+        Raises `OutputUnusable` if this worker cannot make the files the job asks for.
+        """
+        self._finisher = Finisher(destination)
+        self._inspect = inspection(destination.inspector, destination.task)
         self._commit = commit
         self._pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
         self._waiting: deque[_Waiting | None] = deque()
@@ -88,7 +70,11 @@ class Writer:
     def put(
         self, items: Sequence[Item], pictures: Sequence[Picture], facts: Facts, seconds: float
     ) -> None:
-        """Take one batch; `seconds` is the rendering time of each picture."""
+        """Take one batch; `seconds` is the rendering time of each picture.
+
+        The safety checker runs here, in the caller's thread: the device is the renderer's.
+        """
+        pictures = self._inspect(pictures)
         with self._changed:
             self._changed.wait_for(lambda: self._has_room() or self._error)
         self._raise()
@@ -175,99 +161,7 @@ class Writer:
         rows: list[ImageRow] = []
         try:
             for item, picture in pairs:
-                rows.append(self._finish(item, picture, facts, seconds))
+                rows.append(self._finisher.finish(item, picture, facts, seconds))
         except Exception as error:
             return rows, error
         return rows, None
-
-    def _finish(self, item: Item, picture: Picture, facts: Facts, seconds: float) -> ImageRow:
-        if picture.pixels is None:
-            return failed_row(self._to, item, picture)
-        try:
-            return self._store(item, picture, facts, seconds)
-        except RendermillError:
-            raise  # the store's or the ledger's fault, not the item's
-        except Exception as error:
-            detail = f"cannot be encoded: {type(error).__name__}: {error}"
-            fault = Picture(item=picture.item, fault=Reason.ERROR, detail=detail)
-            return failed_row(self._to, item, fault)
-
-    def _store(self, item: Item, picture: Picture, facts: Facts, seconds: float) -> ImageRow:
-        task = self._to.task
-        rendering = rendering_of(task, facts, picture)
-        key = key_of(item, task.spec, rendering)
-        png = encode_png(
-            picture.pixels,
-            parameters=parameters_text(item, task.spec, rendering),
-            record=canonical_json(item, picture.item, task, rendering, key=key),
-        )
-        object_key = image_key(task.job_name, picture.item)
-        small_key = thumbnail_key(task.job_name, picture.item)
-        self._keep(object_key, png)
-        # A thumbnail can be made again from its picture, so it need not outlive a power cut.
-        self._to.store.put(small_key, encode_thumbnail(picture.pixels), durable=False)
-        return msgspec.structs.replace(
-            _row(self._to, item, picture),
-            object_key=object_key,
-            thumbnail_key=small_key,
-            bytes=len(png),
-            sha256=hashlib.sha256(png).hexdigest(),
-            render_key=key,
-            rendering=msgspec.json.encode(rendering).decode(),
-            seconds=seconds,
-        )
-
-    def _keep(self, key: str, png: bytes) -> None:
-        """Store a picture; another one under its key is from an earlier attempt, or from us."""
-        try:
-            self._to.store.put(key, png, overwrite=False)
-        except ObjectExists:
-            self._to.confirm()
-            self._to.store.put(key, png)
-
-
-def failed_row(to: Destination, item: Item, picture: Picture) -> ImageRow:
-    """The row of an item that ends without a picture."""
-    return msgspec.structs.replace(
-        _row(to, item, picture),
-        outcome=Outcome.FAILED,
-        reason=picture.fault,
-        detail=picture.detail,
-    )
-
-
-def _row(to: Destination, item: Item, picture: Picture) -> ImageRow:
-    task, spec = to.task, to.task.spec
-    return ImageRow(
-        job_id=task.job_id,
-        item=picture.item,
-        group_id=task.group_id,
-        task_id=task.task_id,
-        worker_id=to.worker_id,
-        outcome=Outcome.RENDERED,
-        reason=None,
-        detail=None,
-        row=item.row,
-        line=item.line,
-        image_no=item.image_no,
-        prompt=item.prompt,
-        negative_prompt=item.negative_prompt,
-        seed=item.seed,
-        model=spec.model,
-        revision=spec.revision,
-        width=spec.width,
-        height=spec.height,
-        num_inference_steps=spec.num_inference_steps,
-        guidance_scale=spec.guidance_scale,
-        scheduler=spec.scheduler,
-        tags=msgspec.json.encode(item.tags).decode(),
-        object_key=None,
-        thumbnail_key=None,
-        bytes=None,
-        sha256=None,
-        render_key=None,
-        rendering=None,
-        truncated_tokens=picture.truncated_tokens,
-        seconds=None,
-        created_at=to.now(),
-    )

@@ -81,8 +81,8 @@ def _opening(module: Any) -> None:
     module.open_store = lambda *given, **more: NullStore(inner(*given, **more))
 
 
-def _png(module: Any) -> None:
-    module.encode_png = lambda _pixels, **_texts: FILE
+def _encode(module: Any) -> None:
+    module.encode_picture = lambda *_given: FILE
     module.encode_thumbnail = lambda _pixels: FILE
 
 
@@ -112,7 +112,7 @@ def _tickets(module: Any) -> None:
 REPLACED: dict[str, tuple[str, Callable[[Any], None]]] = {
     "workers.wiring": ("BENCH_NULL", _wiring),
     "storage.opening": ("BENCH_NULL", _opening),
-    "workers.output.png": ("BENCH_NULL", _png),
+    "workers.output.encode": ("BENCH_NULL", _encode),
     "scheduler.estimate": ("BENCH_BATCH", _estimate),
     "scheduler.policy.chunks": ("BENCH_CHUNK", _chunks),
     "storage.broker.tickets": ("BENCH_LOSSY", _tickets),

@@ -18,7 +18,8 @@ from storage.objects.memory import MemoryStore
 from storage.testing.factories import make_item, make_spec
 from workers.engine.ports import Facts, Picture
 from workers.output import writer as writer_module
-from workers.output.writer import Destination, Writer
+from workers.output.finish import Destination
+from workers.output.writer import Writer
 
 FACTS = Facts(dtype="float32", device="cpu/1", weights="w", versions={})
 TASK = ClaimedTask(
