@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
+from storage.contract.capability import Mode, ModeNeed
 from storage.contract.claims import ClaimedTask, Progress
 from storage.contract.errors import (
     DeviceLost,
@@ -24,6 +26,7 @@ from storage.contract.errors import (
     ModelUnusable,
     ObjectError,
     OutOfMemory,
+    OutputUnusable,
 )
 from storage.contract.items import Item
 from storage.contract.outcomes import Failure, Reason, exhausted, summary
@@ -33,10 +36,14 @@ from storage.db.images import ImageRow
 from storage.db.tasks import TaskRef
 from storage.ports import ObjectStore
 from workers.engine.batching import Batch, plan
-from workers.engine.ports import Picture, Renderer, Watch
+from workers.engine.families.base import Phase
+from workers.engine.ports import Facts, Picture, Renderer, Watch
+from workers.engine.safety import Inspector
 from workers.heartbeat import Heartbeat
 from workers.items import ItemReader
-from workers.output.writer import Destination, Writer, failed_row
+from workers.output.finish import Destination, failed_row
+from workers.output.signing import FileSigner
+from workers.output.writer import Writer
 
 log = structlog.get_logger()
 
@@ -52,6 +59,8 @@ class Tools:
     heartbeat: Heartbeat
     worker_id: int
     device_kind: str
+    inspector: Inspector | None = None  #: None: no job with a safety checker can be rendered
+    signer: FileSigner | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -65,6 +74,8 @@ class _Run:
     bytes: int = 0
     seconds: float = 0.0  #: rendering, loading left out
     load_seconds: float = 0.0
+    facts: Facts | None = None  #: what the renderer said last
+    ran_out: bool = False  #: a rung ran out of memory, and the profile knows
 
     @property
     def ref(self) -> TaskRef:
@@ -106,8 +117,10 @@ def execute(
         raise
     except ModelUnusable as error:
         _fail(run, Reason.MODEL, f"{error.message}{f' ({error.hint})' if error.hint else ''}")
+    except OutputUnusable as error:
+        _fail(run, Reason.OUTPUT, f"{error.message}{f' ({error.hint})' if error.hint else ''}")
     except OutOfMemory as error:
-        _fail(run, Reason.OUT_OF_MEMORY, error.message)
+        _too_large(run, error)
     except Exception as error:
         said.exception("the attempt failed", action="task_failed")
         _fail(run, Reason.ERROR, f"{type(error).__name__}: {error}")
@@ -126,7 +139,7 @@ def _render(run: _Run, items: Sequence[Item]) -> None:
     destination = _destination(run)
     writer = Writer(destination, lambda rows: _commit(run, rows))
     try:
-        ended = _render_batches(run, batches, writer)
+        ended = _render_batches(run, items, batches, writer)
         writer.close()
     except Interrupted:
         writer.close()  # what is finished is kept
@@ -134,8 +147,8 @@ def _render(run: _Run, items: Sequence[Item]) -> None:
     except BaseException:
         writer.abandon()
         raise
-    if ended < len(batches):
-        raise Interrupted(f"stopped after batch {ended} of {len(batches)}")
+    if ended < len(items):
+        raise Interrupted(f"stopped after {ended} of {len(items)} images")
 
 
 def _destination(run: _Run) -> Destination:
@@ -146,6 +159,8 @@ def _destination(run: _Run) -> Destination:
         worker_id=tools.worker_id,
         now=tools.ledger.now,
         confirm=lambda: _confirm(run),
+        inspector=tools.inspector,
+        signer=tools.signer,
     )
 
 
@@ -157,23 +172,37 @@ def _confirm(run: _Run) -> None:
         tasks.renew(connection, run.ref, expires_at=expires_at)
 
 
-def _render_batches(run: _Run, batches: Sequence[Batch], writer: Writer) -> int:
-    """Pass pictures from the renderer to the writer; how many batches were rendered."""
+def _render_batches(
+    run: _Run, items: Sequence[Item], batches: Sequence[Batch], writer: Writer
+) -> int:
+    """Pass pictures from the renderer to the writer; how many items came to something."""
     task, tools = run.task, run.tools
     watch = _Watching(run, len(batches))
     rendered = tools.renderer.render(
         task.spec,
-        task.mode,
+        ModeNeed(
+            mode=task.mode, memory_bytes=task.memory_bytes, batch=task.batch, tiled=task.tiled
+        ),
         batches,
-        Watch(tell=watch.tell, stop_after_batch=lambda: tools.heartbeat.stop_after_batch),
+        Watch(
+            tell=watch.tell,
+            stop_after_batch=lambda: tools.heartbeat.stop_after_batch,
+            ran_out=lambda rung: _note_full(run, rung),
+        ),
     )
     done = 0
-    for batch, (facts, pictures) in zip(batches, rendered, strict=False):
-        done += 1
-        seconds = watch.lap()
-        run.seconds += seconds
-        items = [batch.slots[place] for place, _ in batch.wanted]
-        writer.put(items, pictures, facts, seconds / len(pictures))
+    for facts, pictures in rendered:
+        done += len(pictures)
+        seconds = watch.lap() / len(pictures)
+        run.facts = facts
+        if facts.phase_seconds:
+            run.load_seconds = facts.phase_seconds.get("load", 0.0)
+            run.seconds = sum(facts.phase_seconds.values()) - run.load_seconds
+            seconds = facts.image_seconds
+        else:
+            run.seconds += seconds * len(pictures)
+        chosen = [items[picture.item - task.first_item] for picture in pictures]
+        writer.put(chosen, pictures, facts, seconds)
         watch.restart()
     return done
 
@@ -239,21 +268,72 @@ def _measure(run: _Run) -> None:
     """Add what was measured to the profile."""
     if not run.images or run.seconds <= 0:
         return
-    sample = profiles.Sample(
-        profile_key=run.task.spec.profile_key,
-        mode=run.task.mode,
-        device_kind=run.tools.device_kind,
-        images=run.images,
-        seconds=run.seconds,
-        bytes=run.bytes,
-        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    )
+    sample = _sample(run)
     samples = [sample]
     if run.load_seconds > 0:
         samples.append(profiles.load_sample(sample, run.task.spec.model, run.load_seconds))
     with run.tools.ledger.write() as connection:
         for one in samples:
             profiles.add(connection, one, now=run.tools.ledger.now())
+
+
+def _sample(run: _Run) -> profiles.Sample:
+    task, facts = run.task, run.facts
+    whole = profiles.Sample(
+        profile_key=task.spec.profile_key,
+        mode=task.mode,
+        device_kind=run.tools.device_kind,
+        images=run.images,
+        seconds=run.seconds,
+        bytes=run.bytes,
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+    if facts is None or facts.batch is None:
+        return whole
+    denoised = facts.batch.denoise
+    phases = {f"{name}_seconds": facts.phase_seconds.get(name, 0.0) for name in Phase}
+    return msgspec.structs.replace(
+        whole,
+        mode=facts.mode or task.mode,
+        batch=denoised if denoised < task.spec.batch.denoise else 0,
+        tiled="tiled" in facts.steps_down,
+        peak_bytes=facts.peak_bytes,
+        **phases,
+    )
+
+
+def _note_full(run: _Run, rung: ModeNeed) -> None:
+    """The claims of all workers of this kind know from now on what did not fit."""
+    ledger = run.tools.ledger
+    with ledger.write() as connection:
+        profiles.did_not_fit(
+            connection,
+            profile_key=run.task.spec.profile_key,
+            mode=Mode(rung.mode),
+            device_kind=run.tools.device_kind,
+            room_bytes=rung.memory_bytes,
+            batch=rung.batch,
+            tiled=rung.tiled,
+            now=ledger.now(),
+        )
+    run.ran_out = True
+
+
+def _too_large(run: _Run, error: OutOfMemory) -> None:
+    """Hand back what no rung was small enough for: claims know by now that it needs more.
+
+    Where nothing was learned the next claim would do the same again, so the attempt counts.
+    """
+    if not run.ran_out:
+        _fail(run, Reason.OUT_OF_MEMORY, error.message)
+        return
+    log.warning(
+        "the task needs a larger device; handed back",
+        action="task_too_large",
+        task=run.task.task_id,
+        why=error.message,
+    )
+    _hand_back(run)
 
 
 def _hand_back(run: _Run) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
@@ -24,14 +25,19 @@ from storage.settings import read_connections
 from workers import predecessor
 from workers.claiming import Claimer
 from workers.engine.ports import PictureSource, Renderer
+from workers.engine.safety import Inspector
 from workers.execute import Tools
 from workers.heartbeat import BEAT_SECONDS, FARM_BEAT_SECONDS, Heartbeat
 from workers.inputs import StoredPictures
 from workers.items import ItemReader
 from workers.loop import work
+from workers.output.signing import FileSigner, open_signer
 from workers.probe import probe
 from workers.settings import WorkerSettings
 from workers.stopping import Stop, obey_signals, watch_parent
+
+if TYPE_CHECKING:
+    from workers.engine.devices import Device
 
 log = structlog.get_logger()
 
@@ -113,6 +119,8 @@ def open_workshop(settings: WorkerSettings, stop: Stop) -> Workshop:
             heartbeat=heartbeat,
             worker_id=worker_id,
             device_kind=capability.kind,
+            inspector=_make_inspector(settings),
+            signer=_make_signer(opened),
         )
         heartbeat.release()
         claimer = Claimer(mill.ledger, worker_id, capability, job_id=settings.job_id, room=room)
@@ -168,6 +176,23 @@ def _make_renderer(
         device=device, kind=capability.kind, dtypes=capability.dtypes, sources=sources
     )
     return renderer, device.room_bytes if device.has_own_memory else lambda: None
+
+
+def _make_inspector(settings: WorkerSettings) -> Inspector:
+    def device() -> Device:
+        from workers.engine.devices import open_device
+
+        return open_device(settings.device, limit=settings.vram_limit)
+
+    return Inspector(device)
+
+
+def _make_signer(opened: ExitStack) -> FileSigner | None:
+    """A certificate that cannot sign ends the worker here, not a job later."""
+    signer = open_signer(os.environ)
+    if signer is not None:
+        opened.callback(signer.close)
+    return signer
 
 
 def _register(ledger: Ledger, capability: Capability, settings: WorkerSettings) -> int:

@@ -17,8 +17,9 @@ from storage.contract.items import GroupSpec
 from workers.engine.assembly import assemble
 from workers.engine.components import load_component
 from workers.engine.devices import Device
+from workers.engine.dressing import dress
 from workers.engine.families.base import Bench, FamilyAdapter, Phase
-from workers.engine.models import CONTROLNET, Model
+from workers.engine.models import CONTROLNET, IMAGE_ENCODER, Model
 from workers.engine.pool import Part, Pool
 
 _AFTER_ENCODING = (Phase.CONDITION, Phase.DENOISE, Phase.DECODE)
@@ -36,7 +37,6 @@ class Benches:
     dtype: str
     mode: Mode
     loading: Callable[[], None] = lambda: None  #: called before anything is loaded
-    dress: Callable[[Part, GroupSpec, Model], None] = lambda _part, _spec, _model: None
     _made: dict[tuple[Phase, str | None], Bench] = field(default_factory=dict)
     _laid_out: tuple[Phase, str | None, Mode] | None = None
 
@@ -61,7 +61,7 @@ class Benches:
             return load_component(source)
 
         part = self.pool.get(source, name, load)
-        self.dress(part, self.spec, self.model)
+        dress(self.pool, part, name, self.spec, self.model)
         return part
 
     def step_down(self, mode: Mode) -> None:
@@ -119,6 +119,8 @@ class Benches:
     def _assembled(self, names: tuple[str, ...]) -> Bench:
         components: dict[str, object] = dict(self.model.weightless)
         modules = {name: self.part(name).module for name in names}
+        if IMAGE_ENCODER in modules:
+            components.setdefault("feature_extractor", _image_processor(modules[IMAGE_ENCODER]))
         nets = [modules.pop(n) for n in list(modules) if n.startswith(CONTROLNET)]
         if nets:
             components["controlnet"] = nets[0] if len(nets) == 1 else nets
@@ -136,3 +138,11 @@ class Benches:
         family = self.model.card.family
         kinds = family.controlnet_pipelines if self.spec.controlnets else family.pipelines
         return kinds[self.spec.kind]
+
+
+def _image_processor(encoder: Any) -> Any:
+    """What CLIP's pictures go through, for models that bring none."""
+    from transformers import CLIPImageProcessor
+
+    side = encoder.config.image_size
+    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size=side)

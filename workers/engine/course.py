@@ -72,7 +72,9 @@ class Course:
     def _streamed(self) -> Iterator[list[Picture]]:
         """One batch after the other, from pictures to pictures."""
         task, phases, rung = self.task, self.phases, self.rung
-        for number, batch in enumerate(task.open_batches(rung.shape.denoise), 1):
+        batches = list(task.open_batches(rung.shape.denoise))
+        for number, batch in enumerate(batches, 1):
+            phases.look_ahead(batches[number : number + 1])
             phases.condition(task, rung, batch, number)
             latents = phases.denoise(task, batch, number, keep=False)
             if latents is not None:
@@ -88,6 +90,7 @@ class Course:
         task, phases, rung = self.task, self.phases, self.rung
         batches = list(task.open_batches(rung.shape.denoise))
         for number, batch in enumerate(batches, 1):
+            phases.look_ahead(batches[number : number + 1])
             phases.condition(task, rung, batch, number)
         for number, batch in enumerate(batches, 1):
             if not all(n in task.latents or n in task.settled for _, n in batch.wanted):

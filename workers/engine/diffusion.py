@@ -11,18 +11,26 @@ import msgspec
 import torch
 
 from storage.contract.capability import Mode, ModeNeed
-from storage.contract.items import GroupSpec
+from storage.contract.items import GroupSpec, Upscaler
 from workers.engine.batching import Batch
 from workers.engine.benches import Benches
-from workers.engine.clock import Clock
+from workers.engine.clock import LOAD, Clock
 from workers.engine.course import Course
 from workers.engine.devices import Device, open_device
 from workers.engine.families.registry import adapter_of
 from workers.engine.ladder import Rung, first_rung
 from workers.engine.models import Model, find_model, hash_of
 from workers.engine.phases import Phases
+from workers.engine.plain import PlainCourse
 from workers.engine.pool import Pool
 from workers.engine.ports import Facts, Picture, PictureSource, Watch
+from workers.engine.second import (
+    first_spec,
+    merged_facts,
+    merged_picture,
+    second_batches,
+    second_spec,
+)
 from workers.engine.task import Task
 
 if TYPE_CHECKING:
@@ -70,15 +78,61 @@ class DiffusionRenderer:
         self.pool.begin()
         self.device.reset_peak()
         clock = Clock()
-        with clock.timing("load"):
-            watch.tell("load", 0, 0)
-            model = self._model(spec)
-        hashed = self._hashing.submit(hash_of, model, spec, {})
-        run = _Run(renderer=self, spec=spec, model=model, clock=clock, watch=watch, hashed=hashed)
-        dtype = self._dtypes[0] if spec.dtype == "auto" else spec.dtype
-        start = self._first_rung(spec, rung)
-        yield from run.through(Task(batches=batches), dtype, start)
+        first = self._run(first_spec(spec), clock, watch, self._sources)
+        if first.sources is not None and batches:
+            first.sources.prefetch(batches[0].slots)
+        if spec.upscaler is None:
+            yield from self._stage(first, batches, rung)
+        else:
+            yield from self._two_stages(first, spec.upscaler, batches, rung)
         self._last = spec.model
+
+    def _stage(
+        self, run: _Run, batches: Sequence[Batch], rung: ModeNeed
+    ) -> Iterator[tuple[Facts, list[Picture]]]:
+        dtype = self._dtypes[0] if run.spec.dtype == "auto" else run.spec.dtype
+        if run.model.card.is_plain:
+            yield from run.plainly(batches, dtype)
+        else:
+            yield from run.through(Task(batches=batches), dtype, self._first_rung(run.spec, rung))
+
+    def _two_stages(
+        self, first: _Run, upscaler: Upscaler, batches: Sequence[Batch], rung: ModeNeed
+    ) -> Iterator[tuple[Facts, list[Picture]]]:
+        """All pictures, and then each of them made larger: models change places but once."""
+        made: dict[int, tuple[Facts, Picture]] = {}
+        for facts, pictures in self._stage(first, batches, rung):
+            made |= {one.item: (facts, one) for one in pictures if one.pixels is not None}
+            if faulty := [one for one in pictures if one.fault]:
+                yield facts, faulty
+        spec = second_spec(first.spec, upscaler, self._scheduler_of(upscaler))
+        single, images = second_batches(batches, [picture for _, picture in made.values()])
+        second = self._run(spec, first.clock, first.watch, images)
+        need = ModeNeed(mode=rung.mode, memory_bytes=rung.memory_bytes)
+        for facts, pictures in self._stage(second, single, need):
+            for large in pictures:
+                before, small = made[large.item]
+                yield merged_facts(before, facts), [merged_picture(small, large)]
+
+    def _scheduler_of(self, upscaler: Upscaler) -> str:
+        return self._model(upscaler.model, upscaler.revision).card.scheduler
+
+    def _run(
+        self, spec: GroupSpec, clock: Clock, watch: Watch, sources: PictureSource | None
+    ) -> _Run:
+        with clock.timing(LOAD):
+            watch.tell(LOAD, 0, 0)
+            model = self._model(spec.model, spec.revision)
+        hashed = self._hashing.submit(hash_of, model, spec, {})
+        return _Run(
+            renderer=self,
+            spec=spec,
+            model=model,
+            clock=clock,
+            watch=watch,
+            hashed=hashed,
+            sources=sources,
+        )
 
     def course(
         self, run: _Run, task: Task, dtype: str, rung: Rung, *, safe: bool = False
@@ -97,7 +151,7 @@ class DiffusionRenderer:
         phases = Phases(
             benches=benches,
             spec=run.spec,
-            sources=self._sources,
+            sources=run.sources,
             watch=run.watch,
             clock=run.clock,
         )
@@ -126,8 +180,8 @@ class DiffusionRenderer:
             phase_seconds=dict(run.clock.seconds),
         )
 
-    def _model(self, spec: GroupSpec) -> Model:
-        key = (spec.model, spec.revision)
+    def _model(self, name: str, revision: str | None) -> Model:
+        key = (name, revision)
         if key not in self._models:
             self._models[key] = find_model(*key)
         return self._models[key]
@@ -155,6 +209,27 @@ class _Run:
     clock: Clock
     watch: Watch
     hashed: Future[str]
+    sources: PictureSource | None
+
+    def plainly(
+        self, batches: Sequence[Batch], dtype: str
+    ) -> Iterator[tuple[Facts, list[Picture]]]:
+        """The pictures of a model no record covers."""
+        course = PlainCourse(
+            device=self.renderer.device,
+            pool=self.renderer.pool,
+            model=self.model,
+            spec=self.spec,
+            dtype=dtype,
+            watch=self.watch,
+            clock=self.clock,
+        )
+        rung = Rung(mode=course.mode, shape=self.spec.batch, whole=self.spec.batch)
+        images = 0
+        for pictures in course.pictures(batches):
+            images += len(pictures)
+            facts = self.renderer.facts(self, dtype, rung, images)
+            yield replace(facts, plain=True), pictures
 
     def through(self, task: Task, dtype: str, rung: Rung) -> Iterator[tuple[Facts, list[Picture]]]:
         """A task's pictures in `dtype`, and then what must be done again in a safe one."""

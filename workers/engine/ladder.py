@@ -21,6 +21,9 @@ _NEXT: Final = {
     Mode.CPU: Mode.CPU_PHASED,
 }
 
+_SHAPES: Final = ("encode", "batch", "decode")
+"""First words of the steps to a lesser shape."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rung:
@@ -28,6 +31,7 @@ class Rung:
 
     mode: Mode
     shape: BatchShape
+    whole: BatchShape  #: the group's own
     tiled: bool = False
     steps: tuple[str, ...] = ()
 
@@ -38,7 +42,7 @@ class Rung:
 
 def first_rung(need: ModeNeed, shape: BatchShape) -> Rung:
     """Where a claim begins: `need.batch` and `need.tiled` are steps that were learned before."""
-    rung = Rung(mode=need.mode, shape=shape)
+    rung = Rung(mode=need.mode, shape=shape, whole=shape)
     if 0 < need.batch < shape.denoise:
         rung = _with_denoise(rung, need.batch)
     return _tiled(rung) if need.tiled else rung
@@ -58,8 +62,15 @@ def next_rung(rung: Rung, phase: Phase | None) -> Rung | None:
             return smaller
     streams = phase in (None, Phase.ENCODE, Phase.DENOISE)
     if rung.mode is Mode.PHASED and streams:
-        return rung.stepped(f"mode {Mode.OFFLOAD}", mode=Mode.OFFLOAD)
+        return _streaming(rung)
     return None
+
+
+def _streaming(rung: Rung) -> Rung:
+    """Streaming, at the group's own shape again: each pass over the blocks serves more images."""
+    shape = rung.whole if not rung.tiled else _shaped(rung.whole, decode=1)
+    steps = tuple(step for step in rung.steps if step.partition(" ")[0] not in _SHAPES)
+    return replace(rung, mode=Mode.OFFLOAD, shape=shape, steps=(*steps, f"mode {Mode.OFFLOAD}"))
 
 
 def _smaller(rung: Rung, phase: Phase) -> Rung | None:

@@ -19,10 +19,12 @@ from workers.engine.components import (
     Source,
     config_of,
     load_weightless,
+    named_classes,
     read_index,
     source_alone,
     source_in,
 )
+from workers.engine.ip_adapters import image_encoder_folder
 
 CONTROLNET: Final = "controlnet."
 """Components of this prefix are the group's ControlNets, by their place."""
@@ -52,15 +54,19 @@ class Model:
             if not name.startswith("_") and not isinstance(value, list)
         }
 
+    @cached_property
+    def weighted(self) -> tuple[str, ...]:
+        """Components with weights that model_index.json names."""
+        names = named_classes(read_index(self.folder))
+        return tuple(name for name in names if name not in self.weightless)
+
     def source(self, name: str, spec: GroupSpec, dtype: str) -> Source:
         """Where component `name` of a group lies, with the dtype it computes in."""
         if name.startswith(CONTROLNET):
             net = spec.controlnets[int(name.removeprefix(CONTROLNET))]
             return source_alone(_located(net.model, net.revision), dtype)
         if name == IMAGE_ENCODER and spec.ip_adapter is not None:
-            adapter = spec.ip_adapter
-            folder = _located(adapter.model, adapter.revision) / adapter.subfolder / IMAGE_ENCODER
-            return source_alone(folder, dtype)
+            return source_alone(image_encoder_folder(spec.ip_adapter), dtype)
         source = source_in(self.folder, name, dtype)
         if name == self.card.family.vae:
             return source_in(self.folder, name, self._vae_dtype(source, dtype))
@@ -100,7 +106,8 @@ def hash_of(model: Model, spec: GroupSpec, loras: Mapping[str, str]) -> str:
     Without ControlNets, IP-Adapter and LoRAs it is that of the model's own components.
     """
     family = model.card.family
-    own = weights_hash(model.folder, family.components_of(spec.kind))
+    names = model.weighted if model.card.is_plain else family.components_of(spec.kind)
+    own = weights_hash(model.folder, names)
     others = [(f"{CONTROLNET}{number}", "") for number in range(len(spec.controlnets))]
     if spec.ip_adapter is not None:
         others.append((IMAGE_ENCODER, ""))

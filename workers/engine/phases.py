@@ -59,6 +59,12 @@ class Phases:
             task.rows[text] = adapter.join(self.spec, task.parts.pop(text, {}))
         self._count_tokens(task)
 
+    def look_ahead(self, batches: Sequence[Batch]) -> None:
+        """Begin to fetch the pictures of batches that come next."""
+        if self.sources is not None:
+            for batch in batches:
+                self.sources.prefetch([batch.slots[place] for place, _ in batch.wanted])
+
     def condition(self, task: Task, rung: Rung, batch: Batch, number: int) -> None:
         """What the denoiser needs of a batch's pictures, and where its noise begins."""
         open_ = [n for n in dict.fromkeys(numbers(batch)) if n not in task.noise]

@@ -7,7 +7,7 @@ Loading the same model again then takes the time of a copy, or none.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import psutil
@@ -30,8 +30,7 @@ class Part:
     placed: bool = False
     streamed: Streamed | None = None
     used: int = 0
-    laid: Hashable = None  #: which adapters lie over it
-    notes: dict[str, Any] = field(default_factory=dict)
+    laid: Any = None  #: which adapters lie over it
 
 
 class Pool:
@@ -85,11 +84,11 @@ class Pool:
             return
         wanted = [part for part in parts if not part.placed or part.streamed is not None]
         for part in wanted:
-            self._rest(part)
+            self.rest(part)
         stay = {id(part) for part in (*parts, *keep)}
         others = [p for p in self._oldest() if p.placed and id(p) not in stay]
         while others and self._device.free_bytes() < sum(part.bytes for part in wanted):
-            self._rest(others.pop(0))
+            self.rest(others.pop(0))
             self._device.empty()
         for part in wanted:
             self._device.place(part.module)
@@ -99,7 +98,7 @@ class Pool:
         """Let a component compute with its blocks coming and going."""
         if not self._device.has_own_memory or part.streamed is not None:
             return
-        self._rest(part)
+        self.rest(part)
         part.streamed = self._device.stream(part.module)
         part.placed = True
 
@@ -108,7 +107,7 @@ class Pool:
         stay = {id(part) for part in parts}
         gone = [p for p in self._parts.values() if p.placed and id(p) not in stay]
         for part in gone:
-            self._rest(part)
+            self.rest(part)
         if gone:
             self._device.empty()
 
@@ -129,7 +128,12 @@ class Pool:
         """Drop one for good."""
         self._drop([part])
 
-    def _rest(self, part: Part) -> None:
+    def weigh(self, part: Part) -> None:
+        """Take note of its size anew: adapters were laid over it or lifted."""
+        part.bytes = module_bytes(part.module)
+
+    def rest(self, part: Part) -> None:
+        """Take one off the device."""
         if part.streamed is not None:
             part.streamed.remove()
             part.streamed = None
@@ -140,7 +144,7 @@ class Pool:
     def _drop(self, parts: Iterable[Part]) -> None:
         dropped = list(parts)
         for part in dropped:
-            self._rest(part)
+            self.rest(part)
             self._parts.pop(part.key, None)
             self._in_use.discard(part.key)
         if dropped:
