@@ -54,7 +54,9 @@ class Family:
     num_inference_steps: int  #: diffusers' default
     guidance_scale: float  #: diffusers' default
     strength: float = 0.8  #: diffusers' default for image to image
+    inpaint_strength: float = 1.0  #: and for inpainting
     side: int = 512  #: default width and height where the model's config does not say
+    binned: bool = False  #: computed at the model's own nearest size, then scaled and cropped
     size_multiple: int  #: width and height must be divisible by it
     min_size: int
     latent_scale: int = 8  #: pixels per latent, of released models

@@ -1,0 +1,166 @@
+"""IP-Adapters: a picture as a second prompt.
+
+An adapter has two parts: an image encoder, which the condition phase uses and drops, and weights
+that go into the UNet's attention and the projection in front of it. Safetensors only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from storage.contract.errors import ModelError, ModelUnusable
+from storage.contract.items import IpAdapter
+from workers.engine.families.base import Bench, Picture, Row, Tensor
+
+_PARTS = ("image_proj", "ip_adapter")
+
+
+def locate_ip_adapter(adapter: IpAdapter) -> Path:
+    """The file of its weights on this machine; `ModelUnusable` says where it was looked for."""
+    from storage.models.hub import fetch_hub_model
+
+    folder = Path(adapter.model).expanduser()
+    if not folder.is_dir():
+        try:
+            folder = fetch_hub_model(adapter.model, adapter.revision)
+        except ModelError as error:
+            raise ModelUnusable(error.message, hint=error.hint) from error
+    file = folder / adapter.subfolder / adapter.weight_name
+    if file.suffix != ".safetensors":
+        raise ModelUnusable(
+            f"{file} is not a safetensors file",
+            hint="pickled weights can run code and are refused; convert them",
+        )
+    if not file.is_file():
+        raise ModelUnusable(f"there is no IP-Adapter {file}")
+    return file
+
+
+def image_encoder_folder(adapter: IpAdapter) -> Path:
+    """Where its image encoder lies: beside the weights, as on the hub.
+
+    An adapter for SDXL that was trained with SD's image encoder (``..._vit-h``) finds it in
+    ``models``, where the repository keeps that one.
+    """
+    file = locate_ip_adapter(adapter)
+    beside = file.parent / "image_encoder"
+    shared = file.parent.parent / "models" / "image_encoder"
+    found = shared if "vit-h" in file.stem and shared.is_dir() else beside
+    if not found.is_dir():
+        raise ModelUnusable(f"{file} has no image encoder beside it: there is no {found}")
+    return found
+
+
+@lru_cache(maxsize=4)
+def reads_hidden_states(file: Path) -> bool:
+    """Whether it looks at the encoder's last states but one, or at the summary of the picture.
+
+    diffusers decides by the class of the projection, which follows from its weights
+    (``_convert_ip_adapter_image_proj_to_diffusers``): one linear layer takes the summary.
+    """
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        return "image_proj.proj.weight" not in set(opened.keys())
+
+
+def weights_hash(file: Path) -> str:
+    """SHA-256 of the file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def attach(unet: Any, adapter: IpAdapter | None) -> None:
+    """Put the adapter's weights into `unet`, or take out those that are in; scale them.
+
+    Idempotent: the weights stay while the same file is asked for.
+    """
+    wanted = None if adapter is None else locate_ip_adapter(adapter)
+    if getattr(unet, "_rendermill_ip_adapter", None) != wanted:
+        _detach(unet)
+        if wanted is not None:
+            _load(unet, wanted)
+    if adapter is not None:
+        for processor in _processors(unet):
+            processor.scale = [adapter.scale] * len(processor.scale)
+
+
+def _load(unet: Any, file: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ModelUnusable(f"{file} is not a whole safetensors file: {error}") from error
+    split: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
+    for key, value in weights.items():
+        part, _, rest = key.partition(".")
+        if part in split:
+            split[part][rest] = value
+    if not all(split.values()):
+        raise ModelUnusable(f"{file} is not an IP-Adapter: it has no image_proj or no ip_adapter")
+    before = unet.encoder_hid_proj, unet.config.get("encoder_hid_dim_type"), unet.attn_processors
+    try:
+        unet._load_ip_adapter_weights([split], low_cpu_mem_usage=False)
+    except (RuntimeError, KeyError, ValueError) as error:
+        _restore(unet, before)
+        said = str(error).splitlines()[0]
+        raise ModelUnusable(f"{file} does not fit this model's UNet: {said}") from error
+    unet.eval().requires_grad_(False)
+    unet._rendermill_ip_adapter = file
+    unet._rendermill_before_ip_adapter = before
+
+
+def _detach(unet: Any) -> None:
+    if getattr(unet, "_rendermill_ip_adapter", None) is not None:
+        _restore(unet, unet._rendermill_before_ip_adapter)
+        unet._rendermill_ip_adapter = None
+
+
+def _restore(unet: Any, before: tuple[Any, Any, Any]) -> None:
+    unet.encoder_hid_proj = before[0]
+    unet.register_to_config(encoder_hid_dim_type=before[1])
+    unet.set_attn_processor(dict(before[2]))
+
+
+def _processors(unet: Any) -> list[Any]:
+    return [p for p in unet.attn_processors.values() if hasattr(p, "to_k_ip")]
+
+
+def look(bench: Bench, picture: Picture) -> Row:
+    """What the image encoder makes of a picture, and of none (for guidance); on the host."""
+    adapter = bench.spec.ip_adapter
+    if adapter is None:
+        return {}
+    hidden = reads_hidden_states(locate_ip_adapter(adapter))
+    seen, unseen = bench.pipeline.encode_image(picture, bench.device, 1, hidden)
+    return {"look": seen.cpu(), "no_look": unseen.cpu()}
+
+
+class PicturePrompts:
+    """The slots' pictures as the UNet takes them."""
+
+    def __init__(self, bench: Bench, rows: Sequence[Row], *, guided: bool) -> None:
+        """`guided`: with classifier-free guidance, so that the batch is doubled."""
+        import torch
+
+        self._pipeline = bench.pipeline
+        halves = ("no_look", "look") if guided else ("look",)
+        found = [torch.stack([row[name] for row in rows]) for name in halves]
+        self.embeddings = [torch.cat(found).to(bench.device, bench.dtype)]
+        """One tensor of shape (n or 2n, 1, ...)."""
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The pipeline's own method would repeat one slot's picture over the whole batch."""
+        self._pipeline.prepare_ip_adapter_image_embeds = lambda *_, **__: self.embeddings
+        try:
+            yield
+        finally:
+            del self._pipeline.prepare_ip_adapter_image_embeds
