@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
 from typing import Final
 
 from PIL import ExifTags, Image
@@ -26,10 +28,12 @@ def comment_of(data: bytes) -> str | None:
     """The user comment of EXIF data, whichever way it is written; None if there is none."""
     exif = Image.Exif()
     try:
-        exif.load(data)
-        comment = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-    except (ValueError, SyntaxError, KeyError, TypeError, OSError):  # not ours, or damaged
-        return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow warns of, it leaves out
+            exif.load(data)
+            comment = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    except (ValueError, SyntaxError, LookupError, TypeError, OSError, struct.error):
+        return None  # damaged
     if not isinstance(comment, bytes):
         return comment if isinstance(comment, str) and comment else None
     if comment.startswith(_UNICODE):
