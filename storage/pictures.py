@@ -46,6 +46,14 @@ class PictureError(ValueError):
     """It cannot be used; the message goes on after the picture's name."""
 
 
+class PictureDamaged(PictureError):
+    """It is no picture, or not a whole one."""
+
+
+class PictureTooLarge(PictureError):
+    """It has more pixels than are allowed."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
     """What a picture's first bytes say."""
@@ -135,10 +143,11 @@ def _open(file: BinaryIO) -> Image.Image:
             warnings.simplefilter("ignore")
             return Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        raise PictureError(f"has too many pixels; at most {MAX_PIXELS:,} are decoded") from error
+        said = f"has too many pixels; at most {MAX_PIXELS:,} are decoded"
+        raise PictureTooLarge(said) from error
     except UnidentifiedImageError as error:
         kinds = ", ".join(name for name in _FORMATS)
-        raise PictureError(f"is no picture that can be read; allowed: {kinds}") from error
+        raise PictureDamaged(f"is no picture that can be read; allowed: {kinds}") from error
     except Exception as error:  # decoders raise anything for files made to break them
         raise _damaged(error) from error
 
@@ -147,7 +156,7 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
     pixels = image.width * image.height
     if pixels > max_pixels:
         size = f"{image.width} x {image.height}"
-        raise PictureError(f"has {pixels:,} pixels ({size}); the limit is {max_pixels:,}")
+        raise PictureTooLarge(f"has {pixels:,} pixels ({size}); the limit is {max_pixels:,}")
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise PictureError("holds several frames or pages; take one of them")
     if image.mode in ("F", "I", "LAB"):
@@ -238,6 +247,6 @@ def _transformed(image: Image.Image, profile: bytes) -> Image.Image | None:
         return None
 
 
-def _damaged(error: Exception) -> PictureError:
+def _damaged(error: Exception) -> PictureDamaged:
     said = str(error) or type(error).__name__
-    return PictureError(f"is damaged or cut off: {said[:200]}")
+    return PictureDamaged(f"is damaged or cut off: {said[:200]}")

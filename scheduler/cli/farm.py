@@ -56,6 +56,7 @@ from scheduler.service.home import open_home
 from scheduler.service.local import RunOptions
 from scheduler.service.options import SubmitOptions, pairs
 from scheduler.service.prepare import prepared
+from scheduler.service.references import read_sources
 from scheduler.service.submit import Terms, submit
 from scheduler.settings import DEFAULT_HOME, read_limits
 from storage.contract.errors import InputError
@@ -182,7 +183,10 @@ def submit_command(
             on_cpu=cpu == "only" or fleet_has_no_gpu(opened.ledger),
         )
         limits = read_limits(os.environ)
-        with prepared(options, limits=limits, describe=describe, dry_run=only_show) as work:
+        sources = read_sources(os.environ, lambda: open_home(home))
+        with prepared(
+            options, limits=limits, describe=describe, dry_run=only_show, sources=sources
+        ) as work:
             if only_show:
                 one = RunOptions(devices=("cpu",) if options.on_cpu else ("cuda:0",), processes=1)
                 dry_run.show(work, home, one, as_json=as_json)

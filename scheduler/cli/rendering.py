@@ -57,6 +57,7 @@ from scheduler.service.local import LocalRun, RunOptions
 from scheduler.service.options import SubmitOptions, pairs
 from scheduler.service.output import refuse_unmakeable
 from scheduler.service.prepare import prepared
+from scheduler.service.references import read_sources
 from scheduler.service.submit import submit
 from scheduler.service.watching import Snapshot
 from scheduler.settings import DEFAULT_HOME, read_limits
@@ -158,7 +159,10 @@ def render(
     )
     run_options = _run_options(devices, processes_, threads, grace, renderer, fake_seconds)
     limits = read_limits(os.environ)
-    with prepared(options, limits=limits, describe=describe, dry_run=only_show) as work:
+    sources = read_sources(os.environ, lambda: open_home(home))
+    with prepared(
+        options, limits=limits, describe=describe, dry_run=only_show, sources=sources
+    ) as work:
         if only_show:
             dry_run.show(work, home, run_options, as_json=as_json)
             return

@@ -45,21 +45,32 @@ class Target:
 
 
 def parse_target(url: str) -> Target:
-    """The target that `url` names; `InputError` says why it cannot be one."""
+    """The target of a web hook that `url` names; `InputError` says why it cannot be one."""
+    try:
+        return take_apart(url)
+    except ValueError as error:
+        raise InputError(
+            f"the web hook's address cannot be used: {error}",
+            hint="it looks like https://host/path; hooks are signed: see RENDERMILL_WEBHOOK_SECRET",
+        ) from None
+
+
+def take_apart(url: str) -> Target:
+    """The target that `url` names; `ValueError` says why there is none."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise _bad("it is not a URL") from error
+        raise ValueError("it is not a URL") from error
     if parts.scheme not in ("http", "https"):
-        raise _bad("it does not start with https:// or http://")
+        raise ValueError("it does not start with https:// or http://")
     if "@" in parts.netloc:
-        raise _bad("it holds credentials", hint="hooks are signed: see RENDERMILL_WEBHOOK_SECRET")
+        raise ValueError("it holds credentials")
     if not parts.hostname:
-        raise _bad("it names no host")
+        raise ValueError("it names no host")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise _bad("it has characters that URLs do not have", hint="write them as %20 and such")
+        raise ValueError("it has characters that URLs do not have; write them as %20 and such")
     secure = parts.scheme == "https"
     return Target(
         secure=secure, host=parts.hostname, port=port or (443 if secure else 80), path=path
@@ -78,6 +89,13 @@ def why_refused(address: Address) -> str | None:
     if address.is_multicast or address.is_unspecified or reserved:
         return f"{address} is no address of a server"
     return None
+
+
+def why_private(address: Address) -> str | None:
+    """Why nothing is fetched from `address` by default; None if it is a public one."""
+    if not _embedded(address).is_global:
+        return f"{address} is a private address"
+    return why_refused(address)
 
 
 def sign(secret: str, timestamp: int, body: bytes) -> str:
@@ -104,7 +122,3 @@ def _embedded(address: Address) -> Address:
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour or address
-
-
-def _bad(why: str, *, hint: str = "it looks like https://host/path") -> InputError:
-    return InputError(f"the web hook's address cannot be used: {why}", hint=hint)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -22,8 +22,12 @@ from scheduler.manifest.problems import FieldError, ManifestProblems, Problems, 
 from scheduler.manifest.readers.base import Reader
 from scheduler.manifest.source import JOB_FORMAT, STDIN, format_of, opened, reader_for, shown_path
 from scheduler.manifest.spool import CountingSink, ItemSpool
+from scheduler.service.adapters import settled
+from scheduler.service.intake import Intake
 from scheduler.service.options import SubmitOptions, canonical_settings, rules_of
 from scheduler.service.output import output_of, refuse_unmarkable
+from scheduler.service.references import Sources
+from scheduler.service.spooling import PictureSpool
 from storage.contract.errors import InputError, StoreFull
 from storage.contract.keys import job_name_from
 from storage.contract.output import OutputOptions
@@ -47,28 +51,47 @@ class Prepared:
     tag_names: tuple[str, ...]
     notes: tuple[str, ...]
     sink: ItemSpool | CountingSink
+    pictures: PictureSpool  #: that items are made from
     rejected: IO[bytes] | None  #: JSON lines of `Rejected`
+
+
+_FILES_AND_URLS: Final = Sources()
 
 
 @contextmanager
 def prepared(
-    options: SubmitOptions, *, limits: Limits, describe: Describe, dry_run: bool = False
+    options: SubmitOptions,
+    *,
+    limits: Limits,
+    describe: Describe,
+    dry_run: bool = False,
+    sources: Sources = _FILES_AND_URLS,
 ) -> Iterator[Prepared]:
     """Read and check the manifest; raises `ManifestProblems` or another `InputError`.
 
-    Items lie in temporary files until the block ends. With `dry_run` they are only counted.
+    Items lie in temporary files until the block ends. With `dry_run` they are only counted, and
+    of pictures only the headers are read. `sources` says where pictures may be taken from.
     """
     with ExitStack() as resources, _disk_errors():
-        yield _Preparation(options, limits, resources, dry_run=dry_run).read(describe)
+        yield _Preparation(options, limits, resources, sources, dry_run=dry_run).read(describe)
 
 
 class _Preparation:
     """One manifest being read; what it opens is closed with `resources`."""
 
     def __init__(
-        self, options: SubmitOptions, limits: Limits, resources: ExitStack, *, dry_run: bool
+        self,
+        options: SubmitOptions,
+        limits: Limits,
+        resources: ExitStack,
+        sources: Sources,
+        *,
+        dry_run: bool,
     ) -> None:
+        self._sources = sources
+        self._dry_run = dry_run
         self._options = options
+        self._rows_file = options.manifest
         self._limits = limits
         self._resources = resources
         self._rejected: IO[bytes] | None = None
@@ -85,9 +108,14 @@ class _Preparation:
         rules = self._rules(job)
         output = self._output(job)
         table = GroupTable(
-            describe, default_model=options.model, dtype=options.dtype, limits=self._limits
+            describe,
+            default_model=options.model,
+            dtype=options.dtype,
+            limits=self._limits,
+            settle=settled,
         )
-        expander = Expander(rules, table, self._sink, problems)
+        pictures = self._intake()
+        expander = Expander(rules, table, self._sink, problems, pictures=pictures)
         expander.read(reader)
         self._refuse_if_bad(expander)
         refuse_unmarkable(output, (group.card for group in table.groups))
@@ -96,7 +124,7 @@ class _Preparation:
         return Prepared(
             name=job.name if options.name is None else options.name,
             suggested_name=job_name_from(job.name or _stem(options.manifest)),
-            digest=_digest(job_digest, reader.digest, settings),
+            digest=_digest(job_digest, reader.digest, settings, *pictures.digests),
             settings=settings,
             output=output,
             priority=(job.priority or 0) if own_priority is None else own_priority,
@@ -107,8 +135,16 @@ class _Preparation:
             tag_names=tuple(sorted(expander.tag_names)),
             notes=tuple(reader.notes),
             sink=self._sink,
+            pictures=pictures.spool,
             rejected=self._rejected,
         )
+
+    def _intake(self) -> Intake:
+        """Takes in pictures, named relative to the file that holds the rows."""
+        base = Path() if self._rows_file == STDIN else Path(self._rows_file).parent
+        intake = Intake(self._sources, base, self._limits, headers_only=self._dry_run)
+        self._resources.callback(intake.close)
+        return intake
 
     def _open(self) -> tuple[JobFile, Reader, str]:
         """The job file (an empty one for a bare manifest), the reader, the job file's hash."""
@@ -126,7 +162,7 @@ class _Preparation:
         kind = format_of(inner, None)
         if kind == JOB_FORMAT:
             raise InputError(f"{path}: manifest: a job file cannot name another one")
-        self._problems.file = inner
+        self._problems.file = self._rows_file = inner
         stream = self._resources.enter_context(opened(inner))
         return job, self._reader(inner, kind, stream), digest
 

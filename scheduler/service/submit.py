@@ -47,7 +47,7 @@ def submit(
     """Write the job, or find the one of that name made from the same manifest.
 
     If anything fails nothing of the job is left: the transaction comes last, and objects
-    written for it are removed.
+    written for it are removed, save input pictures, which another job may have by now.
     """
     if work.name is not None:
         _check_name(work.name)
@@ -59,6 +59,7 @@ def submit(
     written: list[str] = []
     job: Job | None = None
     try:
+        work.pictures.store_into(store)
         shards = list(_write_shards(work, token, store, written))
         with ledger.write() as connection:
             existing = _same(work, connection)  # somebody may have been faster
