@@ -21,7 +21,7 @@ _PHASES = ("encode", "condition", "denoise", "decode")
 def upgrade() -> None:
     """Add the columns and the table."""
     for phase in _PHASES:
-        column = sa.Column(
+        column: sa.Column[float] = sa.Column(
             f"{phase}_seconds", sa.Double(), server_default=sa.text("0"), nullable=False
         )
         op.add_column("profiles", column)
