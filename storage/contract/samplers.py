@@ -63,6 +63,8 @@ _SHORT: Final[tuple[Sampler, ...]] = (
     _short("unipc", "UniPCMultistep"),
     _short("ddpm", "DDPM", ancestral=True),
     _short("lcm", "LCM", ancestral=True),
+    _short("flow_euler", "FlowMatchEulerDiscrete"),
+    _short("scm", "SCM", ancestral=True),
 )
 
 _CLASSES: Final[tuple[str, ...]] = tuple(
