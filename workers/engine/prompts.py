@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from storage.contract.items import GroupSpec
 from workers.engine.families.base import Tensor
-from workers.engine.weights import Passage, passages_of
+from workers.engine.weights import Passage, passages_of, plain_text
 
 WEIGHTED: Final = "weighted"
 
@@ -37,6 +37,11 @@ def chunks_of(spec: GroupSpec, chunk: int = 75) -> int:
 def is_chunked(spec: GroupSpec) -> bool:
     """Whether a group's texts are read here, and not as its pipeline would."""
     return spec.prompt_syntax == WEIGHTED or chunks_of(spec) > 1
+
+
+def plain_texts(texts: Sequence[str], spec: GroupSpec) -> list[str]:
+    """Texts without marks of weights, where the group's have such."""
+    return [plain_text(text) for text in texts] if spec.prompt_syntax == WEIGHTED else list(texts)
 
 
 @dataclass(frozen=True, slots=True)
