@@ -39,6 +39,29 @@ def fetch_hub_model(model: str, revision: str | None) -> Path:
     return _fetch(model, revision, _CONFIGS + listing.weight_paths())
 
 
+def fetch_hub_file(model: str, revision: str | None, path: str) -> Path:
+    """One file of a repository, fetched if need be; offline, from what was fetched before."""
+    try:
+        hub = _load_hub()
+        return Path(hub.hf_hub_download(model, path, revision=revision))
+    except Exception as error:  # the hub's client raises many kinds; all mean the same here
+        raise _not_found(f"{model} ({path})", revision, error) from error
+
+
+def list_hub_files(model: str, revision: str | None) -> list[str]:
+    """Paths of a repository's files; of those in the cache if the hub cannot be reached."""
+    listing = _Listing.ask(model, revision)
+    if listing is not None:
+        return listing.paths()
+    folder = _cached(model, revision)[0]
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def fetch_hub_files(model: str, revision: str | None, patterns: list[str]) -> Path:
+    """The folder with the files of these patterns, for what is no pipeline: LoRAs and the like."""
+    return _fetch(model, revision, patterns)
+
+
 class _Listing:
     """The files of a model on the hub at one commit."""
 
@@ -60,10 +83,21 @@ class _Listing:
         sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
         return cls(model, str(info.sha), sizes)
 
+    def paths(self) -> list[str]:
+        """All files."""
+        return sorted(self._sizes)
+
     def weight_paths(self) -> list[str]:
-        """All components' weight files, one variant of each."""
+        """All components' weight files, one variant of each.
+
+        A repository of one component, such as a ControlNet or a safety checker, has them at its
+        root; at the root of a pipeline lie the same weights once more, as single files.
+        """
         folders = sorted({path.partition("/")[0] for path in self._sizes if "/" in path})
-        return [f"{folder}/{name}" for folder in folders for name in self._names(folder)]
+        paths = [f"{folder}/{name}" for folder in folders for name in self._names(folder)]
+        if "model_index.json" not in self._sizes:
+            paths += one_variant(path for path in self._sizes if "/" not in path)[0]
+        return paths
 
     def weights(self, component: str) -> list[WeightFile]:
         """By their headers, read over the network."""

@@ -125,6 +125,7 @@ def ask(hub: tuple[str, Any], tmp_path: Path) -> Callable[..., Any]:
             "import json, sys\n"
             "from storage.contract.errors import ModelError\n"
             "from storage.models.resolve import describe, locate\n"
+            "from storage.models.files import locate_file\n"
             "import msgspec\n"
             "try:\n"
             f"    result = {expression}\n"
@@ -205,3 +206,40 @@ def test_pickled_weights_on_the_hub_are_refused_before_anything_is_rendered(
     (repository / "unet" / "diffusion.bin").write_bytes(b"\x80\x04N.")
 
     assert "pickled weights in unet" in ask(f"describe({MODEL!r})")["error"]
+
+
+def test_a_repository_of_one_component_gives_its_weights(
+    ask: Callable[..., Any], repository: Path
+) -> None:
+    for file in sorted((repository / "unet").iterdir()):
+        file.rename(repository / file.name)
+    (repository / "model_index.json").unlink()
+
+    folder = Path(ask(f"locate({MODEL!r})"))
+
+    assert (folder / "config.json").exists()
+    assert [file.name for file in folder.glob("*.safetensors")] == ["diffusion.safetensors"]
+
+
+def test_single_files_beside_a_pipeline_are_left_where_they_are(
+    ask: Callable[..., Any], repository: Path
+) -> None:
+    save_file({"w": np.zeros(60, np.float32)}, repository / "whole.safetensors")
+
+    folder = Path(ask(f"locate({MODEL!r})"))
+
+    assert not list(folder.glob("*.safetensors"))
+    assert list(folder.glob("unet/*.safetensors"))
+
+
+def test_a_file_of_a_repository_is_fetched_alone_and_found_again_offline(
+    ask: Callable[..., Any], hub: tuple[str, list[tuple[str, str]]], repository: Path
+) -> None:
+    save_file({"w": np.zeros(3, np.float32)}, repository / "style.safetensors")
+    online = ask(f"locate_file({MODEL!r})")
+    assert Path(online).read_bytes() == (repository / "style.safetensors").read_bytes()
+    assert {path for _, path in hub[1]} == {"style.safetensors"}
+    offline = ask(f"locate_file({MODEL!r}, weight_name='style.safetensors')", offline=True)
+    assert offline == online
+    said = ask(f"locate_file({MODEL!r}, weight_name='other.safetensors')")["error"]
+    assert "other.safetensors" in said
