@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from scheduler.manifest.inputs import Inputs
 from scheduler.manifest.problems import FieldError
+from storage.contract.families.plain import PLAIN
 from storage.contract.families.record import Family, Guidance, SamplerSet
-from storage.contract.items import UPSCALE, UPSCALE_FACTOR
+from storage.contract.items import UPSCALE, UPSCALE_FACTOR, WEIGHTED
 from storage.contract.models import ModelCard
 from storage.contract.samplers import Sampler
 
@@ -27,7 +28,9 @@ DISTILLED: Final = frozenset({"SCMScheduler"})
 """Only what was trained with it takes it."""
 
 _FLOW: Final = "FlowMatch"
-_CLIP_TOKENS: Final = 77
+
+MAX_CLIP_TOKENS: Final = 602
+"""Eight chunks of 75, and a start and an end; each makes every step slower."""
 
 
 def check_sampler(sampler: Sampler, card: ModelCard) -> None:
@@ -83,10 +86,16 @@ def check_text(settings: Mapping[str, Any], family: Family) -> None:
     """Refuse settings of guidance and text encoders that the family has not."""
     if settings.get("true_cfg_scale") is not None and family.guidance is Guidance.CLASSIFIER_FREE:
         raise FieldError("true_cfg_scale", f"is not used by {family.title}; use guidance_scale")
-    if settings.get("max_sequence_length") is not None and family.token_limit <= _CLIP_TOKENS:
+    if settings.get("prompt_syntax") == WEIGHTED and not family.chunked_prompts:
         raise FieldError(
-            "max_sequence_length",
-            f"cannot be set: {family.title} reads {family.token_limit}",
+            "prompt_syntax", f"weighted is for models that read by CLIP alone, not {family.title}"
+        )
+    length = settings.get("max_sequence_length")
+    if length is not None and family.name == PLAIN:
+        raise FieldError("max_sequence_length", f"cannot be set for {family.title}")
+    if length is not None and family.chunked_prompts and length > MAX_CLIP_TOKENS:
+        raise FieldError(
+            "max_sequence_length", f"must be at most {MAX_CLIP_TOKENS} for {family.title}"
         )
 
 

@@ -28,6 +28,9 @@ KINDS: Final = (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT, DEPTH_TO_IMAGE, UPSCALE)
 UPSCALE_FACTOR: Final = 4
 """How much longer the sides of what `UPSCALE` makes are than those of its input picture."""
 
+WEIGHTED: Final = "weighted"
+"""The syntax of prompts in which ``(word:1.3)`` weighs a word."""
+
 
 class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One image to make: what differs between the items of a group."""

@@ -17,11 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from storage.contract.items import GroupSpec
+from storage.contract.items import WEIGHTED, GroupSpec
 from workers.engine.families.base import Tensor
 from workers.engine.weights import Passage, passages_of, plain_text
-
-WEIGHTED: Final = "weighted"
 
 States = Callable[[Tensor, Tensor | None], Tensor]
 """Hidden states of an encoder, shape (1, 77, width), of token ids and their attention mask."""

@@ -61,6 +61,8 @@ class Family:
     min_size: int
     latent_scale: int = 8  #: pixels per latent, of released models
     token_limit: int = 77  #: where the text encoder's config does not say
+    chunked_prompts: bool = False
+    """Reads by CLIP alone, so that words can be weighed, and long prompts cut into chunks."""
     encode_bytes_per_token: float = 0.0  #: largest text encoder's activations per token
     denoise_bytes_per_pixel: float
     denoise_bytes_fixed: float = 0.0  #: per image, whatever its size (text tokens)

@@ -34,6 +34,7 @@ STABLE_DIFFUSION: Final = Family(
         IMAGE_TO_IMAGE: "StableDiffusionControlNetImg2ImgPipeline",
         INPAINT: "StableDiffusionControlNetInpaintPipeline",
     },
+    chunked_prompts=True,
     loras=True,
     ip_adapters=True,
     num_inference_steps=50,

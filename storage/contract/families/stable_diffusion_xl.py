@@ -29,6 +29,7 @@ STABLE_DIFFUSION_XL: Final = Family(
         IMAGE_TO_IMAGE: "StableDiffusionXLControlNetImg2ImgPipeline",
         INPAINT: "StableDiffusionXLControlNetInpaintPipeline",
     },
+    chunked_prompts=True,
     loras=True,
     ip_adapters=True,
     num_inference_steps=50,

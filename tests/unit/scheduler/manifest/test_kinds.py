@@ -268,7 +268,7 @@ NETS = (ControlNet(model="canny"), ControlNet(model="depth", scale=0.5))
             "upscale: x4 makes pictures 4 times as large, not 2",
         ),
         ({"true_cfg_scale": 2.0}, NONE, "true_cfg_scale: is not used by Stable Diffusion 1.x"),
-        ({"max_sequence_length": 256}, NONE, "max_sequence_length: cannot be set: Stable"),
+        ({"max_sequence_length": 1000}, NONE, "max_sequence_length: must be at most 602"),
         (
             {"scheduler": "flow_euler"},
             NONE,
