@@ -31,6 +31,7 @@ from storage.contract.errors import InputError
 from storage.contract.items import SEED_MAX
 from storage.contract.keys import image_id, parse_image_id
 from storage.contract.outcomes import Outcome
+from storage.contract.output import Produced
 from storage.contract.states import JobState
 from storage.db import groups, images, jobs, workers
 from storage.db.images import ImageFilter, ImageRow
@@ -39,6 +40,7 @@ from storage.opening import Mill
 
 SHOWN_GROUPS = 20
 LARGEST = 2**63 - 1  # that SQL compares with
+PHASH_MASK = 2**64 - 1  # SQL keeps the 64 bits as a signed number
 
 
 def jobs_command(
@@ -163,6 +165,7 @@ def image_command(
         print_json(fields)
         return
     rendering = fields.pop("rendering") or {}
+    fields |= _said_of_file(fields.pop("produced"))
     shown = [(name, _plain(value)) for name, value in fields.items()]
     shown += [(name, _plain(value)) for name, value in rendering.items()]
     out.print(facts(shown))
@@ -280,10 +283,32 @@ def _image_fields(mill: Mill, job: str, row: ImageRow) -> dict[str, Any]:
     fields |= msgspec.structs.asdict(row)
     fields["tags"] = msgspec.json.decode(row.tags)
     fields["rendering"] = msgspec.json.decode(row.rendering) if row.rendering else None
+    produced = msgspec.json.decode(row.produced, type=Produced) if row.produced else Produced()
+    fields["produced"] = msgspec.to_builtins(produced)
+    fields["flagged"] = None if row.flagged is None else bool(row.flagged)
+    fields["phash"] = None if row.phash is None else f"{row.phash & PHASH_MASK:016x}"
     fields["file"] = mill.store.locate(row.object_key) if row.object_key else None
     for internal in ("job_id", "group_id", "task_id"):
         del fields[internal]
     return fields
+
+
+def _said_of_file(produced: dict[str, Any]) -> dict[str, str]:
+    """What was done to the file, in words."""
+    said: dict[str, str] = {}
+    if (safety := produced.get("safety")) is not None:
+        concepts = ", ".join(f"{n} (+{score:g})" for n, score in safety.get("concepts", {}).items())
+        blurred = "; stored blurred" if produced.get("blurred") else ""
+        said["safety"] = f"flagged: concepts {concepts}{blurred}" if concepts else "not flagged"
+    if (mark := produced.get("watermark")) is not None:
+        wrong = mark.get("wrong", 0)
+        verdict = (
+            f"read back with {wrong} of {mark.get('bits')} bits wrong" if wrong else "verified"
+        )
+        said["watermark"] = mark.get("note") or verdict
+    if produced.get("signed"):
+        said["signed"] = "C2PA"
+    return said
 
 
 def _plain(value: object) -> str:

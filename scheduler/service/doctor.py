@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from storage.db.schema import HEAD, check_schema
 from storage.home import CATALOG
 from storage.opening import open_ledger, open_store, open_tickets
 from storage.settings import Connections, shown
+from storage.signing import read_signer
 
 CLOCK_SECONDS: Final = 2.0
 FREE_BYTES: Final = 5 * 1024**3
@@ -51,6 +53,7 @@ def examine(connections: Connections) -> list[Finding]:
         ("storage", _storage),
         ("broker", _broker),
         ("machine", _machine),
+        ("signing", _signing),
     ]
     found: list[Finding] = []
     for part, check in checks:
@@ -238,6 +241,14 @@ def _machine(connections: Connections) -> Iterator[Finding]:
         yield _good("machine", said)
         return
     yield _warning("machine", said, "models and pictures need room")
+
+
+def _signing(_connections: Connections) -> Iterator[Finding]:
+    """Said only of a machine that is to sign; what its certificate is worth, a worker finds."""
+    signer = read_signer(os.environ)
+    if signer is not None:
+        stamps = f"time stamps from {signer.tsa_url}" if signer.tsa_url else "no time stamps"
+        yield _good("signing", f"certificate and key for C2PA are there; {stamps}")
 
 
 def _good(part: str, said: str) -> Finding:

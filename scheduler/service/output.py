@@ -12,6 +12,7 @@ from storage.contract.models import ModelCard
 from storage.contract.output import (
     FAMILY_WATERMARK,
     OutputOptions,
+    SafetyRule,
     conflict,
     field_problem,
     options_from,
@@ -48,12 +49,16 @@ def _check(place: str, name: str, value: Any) -> None:
         raise FieldError(place, said)
 
 
-def refuse_unmarkable(options: OutputOptions, cards: Iterable[ModelCard]) -> None:
-    """`InputError` if the family's own watermark is asked for where there is none."""
-    if options.watermark != FAMILY_WATERMARK:
-        return
+def refuse_unfit(options: OutputOptions, cards: Iterable[ModelCard]) -> None:
+    """`InputError` if a model lacks what is asked for: a safety checker, or a text of its own."""
+    own_checker = options.safety is not SafetyRule.OFF and options.safety_model is None
     for card in cards:
-        if family_bits(card) is None:
+        if own_checker and not card.has_safety_checker:
+            raise InputError(
+                f"safety: {card.model} has no safety checker",
+                hint="name one: --safety-model CompVis/stable-diffusion-safety-checker",
+            )
+        if options.watermark == FAMILY_WATERMARK and family_bits(card) is None:
             raise InputError(
                 f"watermark: the original scripts of {card.model} ({card.pipeline}) wrote none",
                 hint="give a text: --watermark TEXT",

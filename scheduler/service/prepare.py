@@ -25,7 +25,7 @@ from scheduler.manifest.spool import CountingSink, ItemSpool
 from scheduler.service.adapters import settled
 from scheduler.service.intake import Intake
 from scheduler.service.options import SubmitOptions, canonical_settings, rules_of
-from scheduler.service.output import output_of, refuse_unmarkable
+from scheduler.service.output import output_of, refuse_unfit
 from scheduler.service.references import Sources
 from scheduler.service.spooling import PictureSpool
 from storage.contract.errors import InputError, StoreFull
@@ -118,7 +118,7 @@ class _Preparation:
         expander = Expander(rules, table, self._sink, problems, pictures=pictures)
         expander.read(reader)
         self._refuse_if_bad(expander)
-        refuse_unmarkable(output, (group.card for group in table.groups))
+        refuse_unfit(output, (group.card for group in table.groups))
         settings = canonical_settings(options, rules, output)
         own_priority = options.priority
         return Prepared(
