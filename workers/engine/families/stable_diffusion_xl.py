@@ -27,7 +27,7 @@ class StableDiffusionXL(Classic):
     def encode(
         self, bench: Bench, encoder: str, texts: Sequence[str], *, negative: bool
     ) -> list[Row]:
-        """``prompt_embeds`` of shape (77 a chunk, width), and of the second encoder its summary too.
+        """``prompt_embeds`` of shape (77 a chunk, width), and the second encoder's summary too.
 
         An empty negative prompt is all zeros where the model's ``force_zeros_for_empty_prompt``
         says so (SDXL's own does, its refiner's does not): as diffusers when none is given, and as
