@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from enum import StrEnum
 from random import Random
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from scheduler.manifest.choices import MANY, Chain, Choice, Literal, Node
 from scheduler.manifest.limits import Limits, exceeded
@@ -26,6 +26,7 @@ from scheduler.manifest.templates import (
     is_template,
     parse_template,
 )
+from scheduler.manifest.texts import Texts, TextSource
 from scheduler.manifest.wildcards import WildcardFault, Wildcards
 
 MAX_DEPTH: Final = 60
@@ -42,15 +43,6 @@ class Mode(StrEnum):
 
     RANDOM = "random"
     COMBINATORIAL = "combinatorial"
-
-
-class Texts(NamedTuple):
-    """The texts of one item, and what they were made from (None: nothing was made)."""
-
-    prompt: str
-    negative_prompt: str
-    template: str | None = None
-    negative_template: str | None = None
 
 
 class DynamicPrompts:
@@ -182,3 +174,9 @@ def _bounded(node: Node) -> Node:
     if node.steps > MAX_STEPS:
         raise TemplateFault(f"takes more than {MAX_STEPS:,} steps to expand")
     return node
+
+
+if TYPE_CHECKING:
+
+    def _source(prompts: DynamicPrompts) -> TextSource:
+        return prompts

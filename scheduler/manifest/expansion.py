@@ -14,13 +14,13 @@ from itertools import islice, repeat
 from typing import Any, Final, Protocol
 
 from scheduler.manifest.columns import ABSENT, TAGS, Columns
-from scheduler.manifest.dynamic import DynamicPrompts, Texts
 from scheduler.manifest.fields import FIELDS, KIND, is_kind, parse_field
 from scheduler.manifest.inputs import NONE, InputReader, Inputs, NoPictures, Pictures, ahead
 from scheduler.manifest.limits import Limits, exceeded
 from scheduler.manifest.problems import FieldError, Problems
 from scheduler.manifest.readers.base import Reader, Values
 from scheduler.manifest.sweep import Combination
+from scheduler.manifest.texts import Texts, TextSource
 from scheduler.manifest.values import cell, shown
 from storage.contract.items import SEED_MAX, Item, derive_seed
 
@@ -40,7 +40,7 @@ class Rules:
     sweep: Sequence[Combination] = ({},)
     seed: int = 0  #: from which seeds are derived
     limits: Limits = field(default_factory=Limits)
-    dynamic: DynamicPrompts | None = None  #: expands prompts, where that was asked for
+    dynamic: TextSource | None = None  #: expands prompts, where that was asked for
 
 
 class GroupIndex(Protocol):

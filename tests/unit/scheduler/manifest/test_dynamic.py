@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.manifest.dynamic import DynamicPrompts, Mode, Texts
+from scheduler.manifest.dynamic import DynamicPrompts, Mode
 from scheduler.manifest.limits import Limits
 from scheduler.manifest.problems import FieldError
+from scheduler.manifest.texts import Texts
 from scheduler.manifest.wildcards import Wildcards
 
 

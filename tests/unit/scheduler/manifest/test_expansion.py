@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.manifest import expansion
+from scheduler.manifest.dynamic import DynamicPrompts, Mode
 from scheduler.manifest.expansion import SHOWN_COLUMNS, Expander, Rules
 from scheduler.manifest.inputs import NONE, Inputs
 from scheduler.manifest.limits import Limits
 from scheduler.manifest.problems import FieldError, ManifestProblems, Problems, Rejected
 from scheduler.manifest.readers.base import Row
+from scheduler.manifest.wildcards import Wildcards
 from storage.contract.items import SEED_MAX, Item, derive_seed
 
 
@@ -559,3 +561,82 @@ def test_any_row_becomes_items_or_is_refused_whole(rows: list[dict[str, Any]], t
     assert len(rendered) + len(refused) == len(rows)
     assert all(0 <= item.seed <= SEED_MAX for item in done.items)
     assert all(type(text) is str for item in done.items for text in item.tags.values())
+
+
+# Dynamic prompts
+
+
+def expanding(mode: Mode, **limits: int) -> dict[str, Any]:
+    bounds = Limits(**limits)
+    source = DynamicPrompts(mode, Wildcards([], bounds), seed=0, limits=bounds)
+    return {"dynamic": source, "limits": bounds}
+
+
+def test_braces_are_signs_where_nothing_else_was_asked_for() -> None:
+    (item,) = Expanded([{"prompt": "a {b|c}"}]).items
+    assert (item.prompt, item.template) == ("a {b|c}", None)
+
+
+def test_each_combination_is_an_item_with_a_seed_of_its_own() -> None:
+    done = Expanded([{"prompt": "{a|b}", "n": 2}], **expanding(Mode.COMBINATORIAL))
+    assert [(item.image_no, item.prompt) for item in done.items] == [
+        (0, "a"), (1, "a"), (2, "b"), (3, "b"),
+    ]  # fmt: skip
+    assert {item.template for item in done.items} == {"{a|b}"}
+    assert done.seeds == [derive_seed(0, 0, image_no) for image_no in range(4)]
+
+
+def test_seeds_of_a_row_count_up_over_its_combinations() -> None:
+    done = Expanded([{"prompt": "{a|b}", "n": 2, "seed": 5}], **expanding(Mode.COMBINATORIAL))
+    assert done.seeds == [5, 6, 7, 8]
+
+
+def test_both_texts_and_their_templates_are_kept() -> None:
+    rows = [{"prompt": "{a}", "negative_prompt": "{b}"}, {"prompt": "c"}]
+    first, second = Expanded(rows, **expanding(Mode.RANDOM)).items
+    assert (first.prompt, first.negative_prompt) == ("a", "b")
+    assert (first.template, first.negative_template) == ("{a}", "{b}")
+    assert (second.template, second.negative_template) == (None, None)
+
+
+def test_a_sweep_draws_the_same_texts_at_every_step() -> None:
+    rows = [{"prompt": "{0|1|2|3|4|5|6|7|8|9}" * 4, "n": 2}]
+    done = Expanded(rows, sweep=({"width": 8}, {"width": 16}), **expanding(Mode.RANDOM))
+    first, second, *rest = [item.prompt for item in done.items]
+    assert first != second
+    assert rest == [first, second]
+
+
+def test_prompts_of_a_sweep_are_templates_too() -> None:
+    sweep = ({"prompt": "{a|b}"}, {"prompt": "c"})
+    done = Expanded([{}], sweep=sweep, **expanding(Mode.COMBINATORIAL))
+    assert [item.prompt for item in done.items] == ["a", "b", "c"]
+
+
+def test_a_row_does_not_change_what_others_draw() -> None:
+    row = {"prompt": "{0|1|2|3|4|5|6|7|8|9}" * 4}
+    one = Expanded([row, row, row], **expanding(Mode.RANDOM)).items
+    two = Expanded([{"prompt": "{x|y}", "n": 7}, row, row], **expanding(Mode.RANDOM)).items
+    assert [item.prompt for item in one[1:]] == [item.prompt for item in two[7:]]
+
+
+def test_a_bad_template_is_a_problem_of_its_line_and_field() -> None:
+    rows = [{"prompt": "{a|b}"}, {"prompt": "a", "negative": "{b"}, {"prompt": "__c__"}]
+    done = Expanded(rows, **expanding(Mode.COMBINATORIAL))
+    assert [(one.line, one.problems) for one in done.rejected] == [
+        (2, ("a:2: negative_prompt: character 1: '{' is not closed; write \\{ for the sign",)),
+        (3, ("a:3: prompt: c: no folder of wildcards is named (--wildcards)",)),
+    ]
+    assert len(done.items) == 2
+
+
+def test_combinations_count_among_the_images_of_row_and_job() -> None:
+    rows = [{"prompt": "{a|b|c}", "n": 3}, {"prompt": "{a|b|c}", "n": 2}, {"prompt": "d"}]
+    done = Expanded(rows, **expanding(Mode.COMBINATORIAL, max_images_per_row=8, max_items=6))
+    assert len(done.items) == 6
+    assert [text.partition(";")[0] for text in done.problems] == [
+        "num_images: the row makes 9 images",
+        "item 7 is one too many",
+    ]
+    done = Expanded([{"prompt": "{a|b}", "seed": SEED_MAX}], **expanding(Mode.COMBINATORIAL))
+    assert done.problems == [f"seed: plus 2 images passes the largest, {SEED_MAX}"]
