@@ -72,7 +72,7 @@ def _body(answer: http.client.HTTPResponse, rules: FetchRules) -> Iterator[bytes
     if said is not None and said > rules.max_bytes:
         raise ValueError(exceeded(f"has {said:,} bytes", rules.max_bytes, "max_picture_bytes"))
     size = 0
-    while block := answer.read(_BLOCK):
+    while block := answer.read1(_BLOCK):
         size += len(block)
         if size > rules.max_bytes:
             raise ValueError(exceeded("is too large", rules.max_bytes, "max_picture_bytes"))
