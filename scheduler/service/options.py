@@ -89,7 +89,7 @@ def canonical_settings(
         settings["dynamic_prompts"] = rules.dynamic.digest  # of the wildcards read by then
     if output != _AS_EVER:
         settings["output"] = msgspec.to_builtins(output)
-    return json.dumps(settings, sort_keys=True, ensure_ascii=False)
+    return json.dumps(settings, sort_keys=True, ensure_ascii=False, default=msgspec.to_builtins)
 
 
 def pairs(texts: list[str], option: str) -> dict[str, str]:
