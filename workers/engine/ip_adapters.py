@@ -6,7 +6,6 @@ that go into the UNet's attention and the projection in front of it. Safetensors
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,30 +14,24 @@ from typing import Any
 
 from storage.contract.errors import ModelError, ModelUnusable
 from storage.contract.items import IpAdapter
+from storage.models.files import locate_file
+from storage.models.hub import fetch_hub_files
 from workers.engine.families.base import Bench, Picture, Row, Tensor
 
 _PARTS = ("image_proj", "ip_adapter")
 
 
 def locate_ip_adapter(adapter: IpAdapter) -> Path:
-    """The file of its weights on this machine; `ModelUnusable` says where it was looked for."""
-    from storage.models.hub import fetch_hub_model
-
-    folder = Path(adapter.model).expanduser()
-    if not folder.is_dir():
-        try:
-            folder = fetch_hub_model(adapter.model, adapter.revision)
-        except ModelError as error:
-            raise ModelUnusable(error.message, hint=error.hint) from error
-    file = folder / adapter.subfolder / adapter.weight_name
-    if file.suffix != ".safetensors":
-        raise ModelUnusable(
-            f"{file} is not a safetensors file",
-            hint="pickled weights can run code and are refused; convert them",
+    """The file of its weights on this machine, fetched if need be; else `ModelUnusable`."""
+    try:
+        return locate_file(
+            adapter.model,
+            revision=adapter.revision,
+            weight_name=adapter.weight_name,
+            subfolder=adapter.subfolder,
         )
-    if not file.is_file():
-        raise ModelUnusable(f"there is no IP-Adapter {file}")
-    return file
+    except ModelError as error:
+        raise ModelUnusable(error.message, hint=error.hint) from error
 
 
 def image_encoder_folder(adapter: IpAdapter) -> Path:
@@ -48,11 +41,19 @@ def image_encoder_folder(adapter: IpAdapter) -> Path:
     ``models``, where the repository keeps that one.
     """
     file = locate_ip_adapter(adapter)
-    beside = file.parent / "image_encoder"
-    shared = file.parent.parent / "models" / "image_encoder"
-    found = shared if "vit-h" in file.stem and shared.is_dir() else beside
+    place = "models" if "vit-h" in file.stem else adapter.subfolder.strip("/")
+    found = file.parent / "image_encoder"
+    if not Path(adapter.model).expanduser().exists():
+        wanted = [f"{place}/image_encoder/*.{end}" for end in ("json", "safetensors")]
+        try:
+            folder = fetch_hub_files(adapter.model, adapter.revision, wanted)
+        except ModelError as error:
+            raise ModelUnusable(error.message, hint=error.hint) from error
+        found = folder / place / "image_encoder"
+    elif "vit-h" in file.stem and (shared := file.parent.parent / place / "image_encoder").is_dir():
+        found = shared
     if not found.is_dir():
-        raise ModelUnusable(f"{file} has no image encoder beside it: there is no {found}")
+        raise ModelUnusable(f"{file} has no image encoder: there is no {found}")
     return found
 
 
@@ -67,12 +68,6 @@ def reads_hidden_states(file: Path) -> bool:
 
     with safe_open(file, framework="pt") as opened:
         return "image_proj.proj.weight" not in set(opened.keys())
-
-
-def weights_hash(file: Path) -> str:
-    """SHA-256 of the file."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def attach(unet: Any, adapter: IpAdapter | None) -> None:
