@@ -4,97 +4,25 @@ import io
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import c2pa
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from storage.contract.errors import OutputUnusable, SettingError
 from storage.contract.output import ImageFormat, OutputOptions
 from storage.embedded.read import read_embedded
 from storage.embedded.xmp import SourceType
 from storage.signing import SignerSettings
+from tests.services.certificates import Authority, pem
 from tests.unit.workers.output.scenery import scenery
 from workers.output.encode import Texts, decode_picture, encode_picture
 from workers.output.signing import FileSigner, needed, open_signer
 
 PIXELS = scenery(64)
 TEXTS = Texts(parameters="a fox", record='{"a":1}', source=SourceType.MADE)
-
-
-class Authority:
-    """A certificate authority of the test's own."""
-
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self.issue("authority", self.key, is_authority=True)
-
-    def issue(
-        self, name: str, key: ec.EllipticCurvePrivateKey, *, is_authority: bool = False
-    ) -> bytes:
-        now = datetime.now(UTC)
-        usage = dict.fromkeys(
-            (
-                "content_commitment",
-                "key_encipherment",
-                "data_encipherment",
-                "key_agreement",
-                "encipher_only",
-                "decipher_only",
-            ),
-            False,
-        )
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(_name(name))
-            .issuer_name(_name("authority"))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=30))
-            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False
-            )
-            .add_extension(
-                x509.KeyUsage(
-                    digital_signature=not is_authority,
-                    key_cert_sign=is_authority,
-                    crl_sign=is_authority,
-                    **usage,
-                ),
-                critical=True,
-            )
-        )
-        if not is_authority:
-            purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
-            builder = builder.add_extension(purpose, False)
-        made = builder.sign(self.key, hashes.SHA256())
-        return made.public_bytes(serialization.Encoding.PEM)
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, common),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Tests"),
-        ]
-    )
-
-
-def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
 
 
 @pytest.fixture(scope="module")
