@@ -21,8 +21,9 @@ from scheduler.cli.console import (
 from scheduler.service import processes
 from scheduler.service.home import open_home
 from scheduler.service.local import RunOptions
+from scheduler.service.machine import capability_of
 from scheduler.service.prepare import Prepared
-from storage.contract.capability import Capability
+from storage.contract.capability import Mode, ModeNeed, fitted
 from storage.contract.items import GroupSpec
 from storage.db import profiles
 from storage.db.jobs import NewGroup
@@ -37,7 +38,9 @@ class GroupEstimate(msgspec.Struct, frozen=True, kw_only=True):
 
     spec: GroupSpec
     images: int
-    memory_bytes: int
+    memory_bytes: int  #: in the mode of the first device, or the least there is
+    modes: tuple[ModeNeed, ...]  #: what each rung needs, best first
+    devices: dict[str, str | None]  #: in which mode each would render it; None: it is too small
     seconds: float
     bytes: int
     measured: bool
@@ -66,6 +69,7 @@ def show(work: Prepared, home: Path, options: RunOptions, *, as_json: bool) -> N
         "images",
         "batch",
         "memory",
+        "mode",
         "time",
         right=("images", "batch", "memory", "time"),
         wide="settings",
@@ -77,6 +81,7 @@ def show(work: Prepared, home: Path, options: RunOptions, *, as_json: bool) -> N
             f"{group.images:,}",
             str(group.spec.batch.denoise),
             size(group.memory_bytes),
+            _modes(group),
             duration(group.seconds),
         )
     out.print(listing)
@@ -94,6 +99,7 @@ def show(work: Prepared, home: Path, options: RunOptions, *, as_json: bool) -> N
                 ("time", f"about {duration(total['seconds'])} ({how})"),
                 ("space", f"about {size(total['bytes'])}"),
                 ("note", "; ".join(work.notes)),
+                ("plain call", _plain(groups)),
                 ("written", "nothing (dry run)"),
             ]
         )
@@ -106,30 +112,53 @@ def _estimate(group: NewGroup, home: Path, options: RunOptions, cores: int) -> G
     on_cpu = "cpu" in options.devices
     threads = options.threads or estimate.cpu_threads(spec, cores)
     workers = options.processes or max(1, cores // threads) if on_cpu else len(options.devices)
-    device = Capability(
-        device=options.devices[0],
-        kind=f"cpu/{threads}" if on_cpu else "gpu",
-        name="",
-        vram_bytes=0 if on_cpu else 1,
-        ram_bytes=0,
-        threads=threads,
-    )
-    measured = _measured(home, device.kind).get(spec.profile_key)
+    devices = {name: capability_of(name, threads=threads) for name in options.devices}
+    device = devices[options.devices[0]]
+    speeds, seen = _measured(home, device.kind)
+    measured = speeds.get(spec.profile_key)
+    needs = fitted(needs, seen.get(spec.profile_key, ()))
     each = measured.seconds_per_image if measured else estimate.seconds_per_image(needs, device)
     file_bytes = measured.bytes_per_image if measured else estimate.image_bytes(spec)
-    need = needs.smallest(on_cpu=on_cpu)
+    need = needs.fit(device) or needs.smallest(on_cpu=on_cpu)
     return GroupEstimate(
         spec=spec,
         images=images,
         memory_bytes=need.memory_bytes if need else 0,
+        modes=needs.modes,
+        devices={name: _mode(needs.fit(one)) for name, one in devices.items()},
         seconds=each * images / workers,
         bytes=round(file_bytes * images),
         measured=measured is not None,
     )
 
 
-def _measured(home: Path, device_kind: str) -> dict[str, Profile]:
+def _plain(groups: list[GroupEstimate]) -> str:
+    """Models no record covers, which diffusers' own call renders, more slowly."""
+    found = {
+        group.spec.model
+        for group in groups
+        if not any(need.mode is Mode.PHASED for need in group.modes)
+    }
+    return ", ".join(sorted(found))
+
+
+def _mode(need: ModeNeed | None) -> str | None:
+    if need is None:
+        return None
+    return f"{need.mode}, tiled" if need.tiled else need.mode.value
+
+
+def _modes(group: GroupEstimate) -> str:
+    """How the devices would render it, in words."""
+    return "; ".join(dict.fromkeys(mode or "too large" for mode in group.devices.values()))
+
+
+def _measured(home: Path, device_kind: str) -> tuple[dict[str, Profile], profiles.SeenByKey]:
+    """Speed and memory on that kind of device, as this home has measured them."""
     if not (home / CATALOG).exists():
-        return {}
+        return {}, {}
     with open_home(home) as opened, opened.ledger.read() as connection:
-        return profiles.of_device(connection, device_kind)
+        return (
+            profiles.of_device(connection, device_kind),
+            profiles.rungs_of(connection, device_kind),
+        )

@@ -12,6 +12,7 @@ import typer
 from scheduler.cli import (
     control,
     doctor,
+    estimating,
     farm,
     reading,
     rendering,
@@ -42,6 +43,7 @@ app.command("images")(reading.images_command)
 app.command("image")(reading.image_command)
 app.command("contact-sheet")(sheet.contact_sheet_command)
 app.command("reproduce")(reproducing.reproduce_command)
+app.command("estimate")(estimating.estimate_command)
 app.command("simulate")(simulating.simulate_command)
 app.command("init", rich_help_panel=FARM)(farm.init_command)
 app.command("scheduler", rich_help_panel=FARM)(farm.scheduler_command)

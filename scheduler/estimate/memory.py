@@ -43,10 +43,15 @@ def requirements(
     A rung at a lesser shape is listed only if it needs less than the one before it.
     """
     companions = companions or Companions()
+    phased = _ladder(card, spec, companions, Mode.PHASED)
+    streamed, *lesser = _ladder(card, spec, companions, Mode.OFFLOAD)
+    least = phased[-1].memory_bytes * _SMALLER
     gpu = [
         *_whole(card, spec, companions, Mode.RESIDENT, Mode.LEAN),
-        *_ladder(card, spec, companions, Mode.PHASED),
-        *_ladder(card, spec, companions, Mode.OFFLOAD),
+        *phased,
+        streamed,
+        # Streaming is slow: a lesser shape of it must need less than anything before.
+        *(need for need in lesser if need.memory_bytes < least),
     ]
     if card.is_plain:  # rendered by the pipeline's own call, which knows no phases
         gpu = list(_whole(card, spec, companions, Mode.RESIDENT))

@@ -12,6 +12,7 @@ import pytest
 from scheduler.cli import rendering
 from scheduler.manifest.grouping import Describe
 from scheduler.service.home import open_home
+from storage.contract.capability import Mode
 from storage.db import profiles
 from storage.db.profiles import Sample
 
@@ -79,7 +80,7 @@ def test_more_workers_need_less_time(dry_run: Callable[..., Any]) -> None:
 def test_what_was_measured_at_home_beats_a_guess(dry_run: Callable[..., Any], home: Path) -> None:
     options = ("--json", "--processes", "1", "--threads", "1")
     guess = json.loads(dry_run(ROWS, *options, at=home).out)
-    key = "starter 64x64 steps=20 batch=5 dtype=auto"
+    key = "starter 64x64 steps=20 batch=5 dtype=auto decode=5"
     sample = Sample(
         profile_key=key,
         mode="cpu",
@@ -109,3 +110,28 @@ def test_skipped_rows_and_blank_lines_are_told(dry_run: Callable[..., Any]) -> N
     assert "2 blank lines passed over" in printed.out
     rejected = next(line for line in printed.out.splitlines() if line.startswith("rejected"))
     assert rejected.split() == ["rejected", "1"]
+
+
+def test_the_modes_and_who_takes_which_are_told(dry_run: Callable[..., Any]) -> None:
+    printed = dry_run(ROWS, "--json", "--processes", "1")
+    (first, _) = json.loads(printed.out)["groups"]
+    assert {need["mode"] for need in first["modes"]} == {str(mode) for mode in Mode}
+    assert first["devices"] == {"cpu": "cpu"}
+    assert "mode" in dry_run(ROWS).out.splitlines()[0]
+
+
+def test_what_ran_out_of_memory_here_is_not_planned_again(
+    dry_run: Callable[..., Any], home: Path
+) -> None:
+    options = ("--json", "--processes", "1", "--threads", "1")
+    with open_home(home) as opened, opened.ledger.write() as connection:
+        profiles.did_not_fit(
+            connection,
+            profile_key="starter 64x64 steps=20 batch=5 dtype=auto decode=5",
+            mode=Mode.CPU,
+            device_kind="cpu/1",
+            room_bytes=1 << 50,
+            now=1.0,
+        )
+    first, second = json.loads(dry_run(ROWS, *options, at=home).out)["groups"]
+    assert (first["devices"], second["devices"]) == ({"cpu": "cpu-phased"}, {"cpu": "cpu"})
