@@ -22,6 +22,9 @@ from storage.models.weights import variant_of, weight_files
 os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "true")  # diffusers reads it on import
 
 _LIBRARIES: Final = ("diffusers", "transformers")
+_FORMER: Final = "FeatureExtractor"
+"""What Stable Diffusion's models call a CLIPImageProcessor or DPTImageProcessor."""
+
 _UNUSED: Final = ("safety_checker", "watermarker")
 """Checker and watermark are steps of the output, whatever the model brings."""
 
@@ -78,6 +81,7 @@ def find_class(library: str, name: str, where: Path) -> Any:
     if library in _LIBRARIES:
         import importlib
 
+        name = name.replace(_FORMER, "ImageProcessor")
         found = getattr(importlib.import_module(library), name, None)
         if inspect.isclass(found):
             return found
@@ -151,7 +155,8 @@ def _weightless(kind: Any, folder: Path) -> Any:
 
 
 def _has_weights(class_name: str) -> bool:
-    ends = ("Tokenizer", "TokenizerFast", "Processor", "ProcessorFast", "Scheduler", "Extractor")
+    kinds = ("Tokenizer", "TokenizerFast", "TokenizersBackend", "Processor", "ProcessorFast", "ProcessorPil")
+    ends = (*kinds, "Scheduler", "Extractor")
     return not class_name.endswith(ends)
 
 

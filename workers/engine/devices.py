@@ -1,5 +1,6 @@
-"""The devices pixels are computed on, behind one port: what is free, what was taken, and
-putting weights there and taking them off again.
+"""The devices pixels are computed on, behind one port.
+
+It tells what is free and what was taken, puts weights there and takes them off again.
 
 A simulated card is a CPU that behaves like a card with so many bytes: weights placed on it and
 tensors computed there are counted, and going over the limit raises what a card would raise.

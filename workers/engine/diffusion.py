@@ -19,7 +19,7 @@ from workers.engine.course import Course
 from workers.engine.devices import Device, open_device
 from workers.engine.families.registry import adapter_of
 from workers.engine.ladder import Rung, first_rung
-from workers.engine.models import Model, find_model, hash_of
+from workers.engine.models import Hashes, Model, find_model, hashes_of
 from workers.engine.phases import Phases
 from workers.engine.plain import PlainCourse
 from workers.engine.pool import Pool
@@ -123,7 +123,7 @@ class DiffusionRenderer:
         with clock.timing(LOAD):
             watch.tell(LOAD, 0, 0)
             model = self._model(spec.model, spec.revision)
-        hashed = self._hashing.submit(hash_of, model, spec, {})
+        hashed = self._hashing.submit(hashes_of, model, spec)
         return _Run(
             renderer=self,
             spec=spec,
@@ -166,10 +166,12 @@ class DiffusionRenderer:
 
     def facts(self, run: _Run, dtype: str, rung: Rung, images: int) -> Facts:
         """What is to be said of pictures that came from `rung`."""
+        hashes = run.hashed.result()
         return Facts(
             dtype=dtype,
             device=self._kind,
-            weights=run.hashed.result(),
+            weights=hashes.weights,
+            loras=hashes.loras,
             versions=self._versions,
             mode=rung.mode,
             batch=rung.shape,
@@ -208,7 +210,7 @@ class _Run:
     model: Model
     clock: Clock
     watch: Watch
-    hashed: Future[str]
+    hashed: Future[Hashes]
     sources: PictureSource | None
 
     def plainly(

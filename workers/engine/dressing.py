@@ -1,11 +1,14 @@
-"""Adapters laid over components that are kept: LoRAs over denoiser and text encoders, an
-IP-Adapter into the denoiser. What lies there stays while the next task wants the same.
+"""Adapters laid over components that are kept.
+
+LoRAs go over denoiser and text encoders, an IP-Adapter into the denoiser. What lies there stays
+while the next task wants the same.
 """
 
 from __future__ import annotations
 
 from storage.contract.items import GroupSpec
 from workers.engine.ip_adapters import attach
+from workers.engine.loras import lay, lift
 from workers.engine.models import Model
 from workers.engine.pool import Part, Pool
 
@@ -24,14 +27,10 @@ def dress(pool: Pool, part: Part, name: str, spec: GroupSpec, model: Model) -> N
     before = part.laid or ((), None)
     part.laid = None
     if before[0]:
-        from workers.engine.loras import lift
-
         lift({name: part.module})
     if adapter != before[1]:
         attach(part.module, adapter)
     if loras:
-        from workers.engine.loras import lay
-
         lay({name: part.module}, loras, family)
     part.laid = (loras, adapter)
     pool.weigh(part)

@@ -15,6 +15,7 @@ from storage.contract.models import ModelCard
 from storage.models.card import read_card
 from storage.models.resolve import locate
 from storage.models.weights import weights_hash
+from workers.engine import ip_adapters
 from workers.engine.components import (
     Source,
     config_of,
@@ -24,7 +25,8 @@ from workers.engine.components import (
     source_alone,
     source_in,
 )
-from workers.engine.ip_adapters import image_encoder_folder
+from workers.engine.ip_adapters import image_encoder_folder, locate_ip_adapter
+from workers.engine.loras import hash_lora
 
 CONTROLNET: Final = "controlnet."
 """Components of this prefix are the group's ControlNets, by their place."""
@@ -100,25 +102,34 @@ def find_model(name: str, revision: str | None) -> Model:
     return Model(card=card, folder=folder)
 
 
-def hash_of(model: Model, spec: GroupSpec, loras: Mapping[str, str]) -> str:
-    """The hash of all weights that a group is rendered with; 16 digits.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hashes:
+    """What was loaded, by its bytes."""
 
-    Without ControlNets, IP-Adapter and LoRAs it is that of the model's own components.
+    weights: str  #: of everything together; 16 digits
+    loras: dict[str, str]  #: of each LoRA's file, by its id
+
+
+def hashes_of(model: Model, spec: GroupSpec) -> Hashes:
+    """The hashes of what a group is rendered with.
+
+    Without ControlNets, IP-Adapter and LoRAs that of the weights is the model's own.
     """
     family = model.card.family
     names = model.weighted if model.card.is_plain else family.components_of(spec.kind)
-    own = weights_hash(model.folder, names)
-    others = [(f"{CONTROLNET}{number}", "") for number in range(len(spec.controlnets))]
+    hashes = [weights_hash(model.folder, names)]
+    for number in range(len(spec.controlnets)):
+        folder = model.source(f"{CONTROLNET}{number}", spec, "float32").folder
+        hashes.append(weights_hash(folder, [""]))
     if spec.ip_adapter is not None:
-        others.append((IMAGE_ENCODER, ""))
-    hashes = []
-    for name, _ in others:
-        folder = model.source(name, spec, "float32").folder
-        hashes.append(weights_hash(folder.parent, [folder.name]))
-    hashes += [digest for _, digest in sorted(loras.items())]
-    if not hashes:
-        return own
-    return hashlib.sha256(" ".join([own, *hashes]).encode()).hexdigest()[:16]
+        hashes.append(weights_hash(image_encoder_folder(spec.ip_adapter), [""]))
+        hashes.append(ip_adapters.weights_hash(locate_ip_adapter(spec.ip_adapter)))
+    loras = {lora.id: hash_lora(lora) for lora in spec.loras}
+    hashes += [f"{loras[lora.id]}*{lora.weight}" for lora in spec.loras]
+    if len(hashes) == 1:
+        return Hashes(weights=hashes[0], loras={})
+    together = hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]
+    return Hashes(weights=together, loras=loras)
 
 
 def _located(name: str, revision: str | None) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -60,7 +61,7 @@ class PlainCourse:
         with self.clock.timing(LOAD):
             pipeline = self._guarded(self._loaded)
         for number, batch in enumerate(batches, 1):
-            yield self._guarded(lambda b=batch, n=number: self._rendered(pipeline, b, n))
+            yield self._guarded(partial(self._rendered, pipeline, batch, number))
             if self.watch.stop_after_batch():
                 return
 

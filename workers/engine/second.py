@@ -69,7 +69,8 @@ def second_batches(
     for picture in made:
         name = f"picture of item {picture.item}"
         item = msgspec.structs.replace(items[picture.item], image=name)
-        images[name] = Image.fromarray(picture.pixels)
+        pixels: Any = picture.pixels
+        images[name] = Image.fromarray(pixels)
         single.append(Batch(slots=(item,), wanted=((0, picture.item),)))
     return single, MadePictures(images)
 

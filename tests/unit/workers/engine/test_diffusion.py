@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,15 +39,6 @@ def quiet(_phase: str, _batch: int, _step: int) -> None:
     """Nobody watches."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """As a CPU worker for small pictures."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def spec(tiny_model: Path) -> GroupSpec:
     return make_spec(model=str(tiny_model), num_inference_steps=3, denoise=4)
@@ -64,12 +55,14 @@ def rendered(
     items: Sequence[Item] = ITEMS,
     first_item: int = 0,
     tell: Callable[[str, int, int], None] = quiet,
+    mode: Mode = Mode.CPU,
 ) -> dict[int, Picture]:
     batches = plan(items, first_item=first_item, group_first_item=0, batch_size=spec.batch.denoise)
     watch = Watch(tell=tell, stop_after_batch=lambda: False)
+    need = ModeNeed(mode=mode, memory_bytes=0)
     return {
         picture.item: picture
-        for _, pictures in renderer.render(spec, ON_CPU, batches, watch)
+        for _, pictures in renderer.render(spec, need, batches, watch)
         for picture in pictures
     }
 
@@ -243,6 +236,89 @@ def test_a_fault_that_float32_does_not_mend_says_so(
     assert picture.detail == "latents are not finite, in float32 too"
 
 
+class _SpoiltText(StableDiffusion):
+    """Embeds one text as numbers that are not finite, unless in float32."""
+
+    def encode(self, bench: Bench, encoder: str, texts: Sequence[str], *, negative: bool) -> Any:
+        rows = super().encode(bench, encoder, texts, negative=negative)
+        if bench.dtype == torch.float32:
+            return rows
+        return [
+            {"prompt_embeds": row["prompt_embeds"] * float("inf")}
+            if text == "a red thing 1"
+            else row
+            for text, row in zip(texts, rows, strict=True)
+        ]
+
+
+class _SpoiltPixels(StableDiffusion):
+    """Decodes to numbers that are not finite in any dtype `spoils` names."""
+
+    def __init__(self, *spoils: torch.dtype) -> None:
+        super().__init__()
+        self._spoils = spoils
+        self.denoised = 0
+
+    def denoise(self, *arguments: Any, **options: Any) -> Any:
+        self.denoised += 1
+        return super().denoise(*arguments, **options)
+
+    def decode(self, bench: Bench, latents: Any) -> Any:
+        pictures = super().decode(bench, latents)
+        return pictures * float("nan") if bench.pipeline.vae.dtype in self._spoils else pictures
+
+
+def test_a_text_that_overflows_is_rendered_again_in_float32_and_its_neighbours_are_not(
+    renderer: DiffusionRenderer, spec: GroupSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import msgspec
+
+    right = rendered(renderer, spec, ITEMS[:4])
+    half = msgspec.structs.replace(spec, dtype="bfloat16")
+    neighbours = rendered(renderer, half, ITEMS[:4])
+    monkeypatch.setitem(ADAPTERS, STABLE_DIFFUSION.name, _SpoiltText())
+
+    pictures = rendered(renderer, half, ITEMS[:4])
+
+    assert [pictures[n].retried_in for n in range(4)] == [None, "float32", None, None]
+    assert same(pictures[1], right[1])
+    assert all(same(pictures[n], neighbours[n]) for n in (0, 2, 3))
+
+
+@pytest.mark.parametrize("mode", [Mode.CPU, Mode.CPU_PHASED])
+def test_where_only_pixels_are_bad_only_the_decoding_is_repeated(
+    renderer: DiffusionRenderer, spec: GroupSpec, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    import msgspec
+
+    adapter = _SpoiltPixels(torch.bfloat16)
+    monkeypatch.setitem(ADAPTERS, STABLE_DIFFUSION.name, adapter)
+    half = msgspec.structs.replace(spec, dtype="bfloat16")
+
+    pictures = rendered(renderer, half, ITEMS[:4], mode=mode)
+
+    assert adapter.denoised == 1
+    for picture in pictures.values():
+        assert picture.pixels is not None
+        assert (picture.retried_in, picture.retried_phase) == ("float32", "decode")
+
+
+def test_where_decoding_again_does_not_help_everything_is_rendered_again(
+    renderer: DiffusionRenderer, spec: GroupSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import msgspec
+
+    adapter = _SpoiltPixels(torch.bfloat16, torch.float32)
+    monkeypatch.setitem(ADAPTERS, STABLE_DIFFUSION.name, adapter)
+    half = msgspec.structs.replace(spec, dtype="bfloat16")
+
+    pictures = rendered(renderer, half, ITEMS[:4])
+
+    assert adapter.denoised == 2
+    assert {p.fault for p in pictures.values()} == {Reason.NAN}
+    assert pictures[0].detail == "pixels are not finite, in float32 too"
+
+
 def test_a_picture_of_one_colour_is_a_fault(
     renderer: DiffusionRenderer, spec: GroupSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,9 +383,7 @@ def test_rendering_stops_after_a_batch_when_asked(
     batches = plan(ITEMS, first_item=0, group_first_item=0, batch_size=4)
     watch = Watch(tell=quiet, stop_after_batch=lambda: True)
 
-    results: list[tuple[Facts, list[Picture]]] = list(
-        renderer.render(spec, ON_CPU, batches, watch)
-    )
+    results: list[tuple[Facts, list[Picture]]] = list(renderer.render(spec, ON_CPU, batches, watch))
 
     assert [len(pictures) for _, pictures in results] == [4]
 

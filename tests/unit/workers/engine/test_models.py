@@ -9,13 +9,34 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from storage.contract.errors import ModelUnusable
-from workers.engine.models import load
+from storage.contract.items import GroupSpec
+from storage.testing.factories import make_spec
+from workers.engine.components import load_component, source_in
+from workers.engine.models import Model, find_model, hashes_of
 
 
 @pytest.fixture
 def model(tiny_model: Path, tmp_path: Path) -> Path:
     """A copy that may be damaged."""
     return Path(shutil.copytree(tiny_model, tmp_path / "copy"))
+
+
+def _load(folder: Path) -> Model:
+    """All that a task would load."""
+    model = find_model(str(folder), None)
+    spec = _spec(folder)
+    assert model.weightless.keys() == {"tokenizer", "scheduler"}
+    for name in model.card.family.components:
+        load_component(model.source(name, spec, "float32"))
+    return model
+
+
+def _spec(folder: Path) -> GroupSpec:
+    return make_spec(model=str(folder))
+
+
+def _hash(folder: Path) -> str:
+    return hashes_of(find_model(str(folder), None), _spec(folder)).weights
 
 
 def _unet(model: Path) -> Path:
@@ -53,6 +74,35 @@ def _remove_the_index(model: Path) -> None:
     (model / "model_index.json").unlink()
 
 
+def _rewrite_index(model: Path, component: str, named: list[str]) -> None:
+    path = model / "model_index.json"
+    index = json.loads(path.read_text())
+    index[component] = named
+    path.write_text(json.dumps(index))
+
+
+def _bring_own_code(model: Path) -> None:
+    _rewrite_index(model, "unet", ["my_unet", "EvilUNet"])
+
+
+def _name_no_class(model: Path) -> None:
+    _rewrite_index(model, "unet", ["diffusers", "logging"])
+
+
+def _spoil_a_config(model: Path) -> None:
+    (model / "unet" / "config.json").write_text("{")
+
+
+def _take_the_tokenizer(model: Path) -> None:
+    shutil.rmtree(model / "tokenizer")
+
+
+def _cut_the_data_short(model: Path) -> None:
+    """Its header stays whole."""
+    data = _unet(model).read_bytes()
+    _unet(model).write_bytes(data[:-1000])
+
+
 def _drop_text_encoder_weights(model: Path) -> None:
     path = model / "text_encoder" / "model.safetensors"
     tensors = load_file(path)
@@ -71,6 +121,11 @@ def _drop_text_encoder_weights(model: Path) -> None:
         (_leave_a_pickle, "pickled weights"),
         (_remove_the_index, "model_index.json is missing"),
         (_drop_text_encoder_weights, "1 tensors are missing"),
+        (_bring_own_code, "neither diffusers nor transformers"),
+        (_name_no_class, "neither diffusers nor transformers"),
+        (_spoil_a_config, "config.json"),
+        (_take_the_tokenizer, "tokenizer"),
+        (_cut_the_data_short, r"diffusion_pytorch_model.safetensors is not"),
     ],
 )
 def test_a_damaged_model_is_refused_in_words(
@@ -79,7 +134,7 @@ def test_a_damaged_model_is_refused_in_words(
     damage(model)
 
     with pytest.raises(ModelUnusable, match=said):
-        load(str(model), None, dtype="float32", device="cpu")
+        _load(model)
 
 
 def test_a_model_with_half_precision_weights_only_loads_in_float32(model: Path) -> None:
@@ -93,19 +148,19 @@ def test_a_model_with_half_precision_weights_only_loads_in_float32(model: Path) 
         save_file(halved, model / component / f"{name}.fp16.safetensors", {"format": "pt"})
         path.unlink()
 
-    loaded = load(str(model), None, dtype="float32", device="cpu")
+    unet = load_component(source_in(model, "unet", "float32"))
 
-    assert {str(p.dtype) for p in loaded.pipeline.unet.parameters()} == {"torch.float32"}
+    assert {str(p.dtype) for p in unet.parameters()} == {"torch.float32"}
 
 
 def test_the_hash_follows_the_weights_and_nothing_else(model: Path) -> None:
-    before = load(str(model), None, dtype="float32", device="cpu").weights
+    before = _hash(model)
     config = model / "unet" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"_note": "moved"}))
-    assert load(str(model), None, dtype="float32", device="cpu").weights == before
+    assert _hash(model) == before
 
     tensors = load_file(_unet(model))
     tensors["conv_in.bias"] = tensors["conv_in.bias"] + 1
     save_file(tensors, _unet(model))
 
-    assert load(str(model), None, dtype="float32", device="cpu").weights != before
+    assert _hash(model) != before

@@ -1,0 +1,103 @@
+"""What tests of the engine share: a task rendered on some device, told and stopped by nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from storage.contract.capability import Mode, ModeNeed
+from storage.contract.items import GroupSpec, Item
+from storage.testing.factories import make_item, make_spec
+from workers.engine.batching import plan
+from workers.engine.devices import Device
+from workers.engine.diffusion import DiffusionRenderer
+from workers.engine.ports import Facts, Picture, Watch
+
+ITEMS = tuple(
+    make_item(n, prompt=f"a red thing {n % 3}", negative_prompt="dull" * (n % 2), seed=100 + n)
+    for n in range(8)
+)
+
+
+class Rendered:
+    """What a task came to."""
+
+    def __init__(self) -> None:
+        self.pictures: dict[int, Picture] = {}
+        self.facts: list[Facts] = []
+        self.ran_out: list[ModeNeed] = []
+        self.told: list[tuple[str, int, int]] = []
+
+    @property
+    def steps_down(self) -> tuple[str, ...]:
+        """Of the last pictures."""
+        return self.facts[-1].steps_down
+
+
+Render = Callable[..., Rendered]
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _one_thread() -> Iterator[None]:
+    """As a CPU worker for small pictures."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def spec(tiny_model: Path) -> GroupSpec:
+    """Two batches of four."""
+    return make_spec(model=str(tiny_model), num_inference_steps=3, denoise=4)
+
+
+@pytest.fixture
+def make_renderer() -> Callable[..., DiffusionRenderer]:
+    """A renderer of float32 on the given device."""
+
+    def made(device: Device, **options: object) -> DiffusionRenderer:
+        return DiffusionRenderer(
+            device=device,
+            kind="cpu/1",
+            dtypes=("float32",),
+            **options,  # type: ignore[arg-type]
+        )
+
+    return made
+
+
+@pytest.fixture
+def render() -> Render:
+    """Renders a task to its end, unless `stop` says otherwise after a batch."""
+
+    def run(
+        renderer: DiffusionRenderer,
+        spec: GroupSpec,
+        mode: Mode = Mode.CPU,
+        items: Sequence[Item] = ITEMS,
+        first_item: int = 0,
+        rung: ModeNeed | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Rendered:
+        result = Rendered()
+        batches = plan(
+            items, first_item=first_item, group_first_item=0, batch_size=spec.batch.denoise
+        )
+        watch = Watch(
+            tell=lambda *one: result.told.append(one),
+            stop_after_batch=stop,
+            ran_out=result.ran_out.append,
+        )
+        need = rung or ModeNeed(mode=mode, memory_bytes=0)
+        for facts, pictures in renderer.render(spec, need, batches, watch):
+            result.facts.append(facts)
+            for picture in pictures:
+                assert picture.item not in result.pictures
+                result.pictures[picture.item] = picture
+        return result
+
+    return run
