@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Never let a variable of the caller's environment choose another home for the demo.
 unexport RENDERMILL_HOME
 
-.PHONY: demo test lint types contracts wheel-test bench bench-farm chaos clean help
+.PHONY: demo test lint types contracts wheel-test bench bench-farm chaos readme clean help
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -66,6 +66,10 @@ bench-farm: $(VENV)/.dev  ## Benchmark the farm on private brokers (half an hour
 CHAOS ?= --minutes 10 --items 10000 --broker rabbitmq
 chaos: $(VENV)/.dev  ## Kill something every few seconds for ten minutes (CHAOS="--broker redis --seed 1")
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+readme: $(VENV)/.dev  ## Write the table of families anew
+	$(BIN)/python -m scheduler.estimate.table <README.md >README.new
+	mv README.new README.md
 
 clean:  ## Remove what was built and rendered here
 	rm -rf $(VENV) build dist rendermill-home benchmark-out

@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 
 import scheduler
 from scheduler.cli.main import app
+from scheduler.estimate.table import written
 from scheduler.manifest.limits import Limits
 from scheduler.manifest.source import FORMATS
+from storage.contract.families.references import REFERENCES
+from storage.contract.families.registry import FAMILIES
 from storage.contract.states import chart
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +35,11 @@ def test_the_table_of_limits_is_complete_and_right() -> None:
     rows = re.findall(r"\| `RENDERMILL_(MAX_\w+)` \| (\d+) \|", README)
 
     assert {name.lower(): int(value) for name, value in rows} == dataclasses.asdict(Limits())
+
+
+def test_the_table_of_families_is_that_of_the_records() -> None:
+    assert written(README) == README, "make readme writes it anew"
+    assert {one.family for one in REFERENCES} == {family.name for family in FAMILIES}
 
 
 def test_every_format_is_described() -> None:
