@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
 from decimal import Decimal
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any, Final, Protocol
+
+from msgspec.structs import replace
 
 from scheduler.manifest.columns import ABSENT, TAGS, Columns
 from scheduler.manifest.fields import FIELDS, KIND, is_kind, parse_field
@@ -122,33 +124,43 @@ class Expander:
             (step.get("prompt", texts[0]), step.get("negative_prompt", texts[1]))
             for step in rules.sweep
         ]
-        counts = [count if dynamic is None else dynamic.count(*pair, count) for pair in pairs]
+        counts = (
+            [count] * len(pairs)
+            if dynamic is None
+            else [dynamic.count(*pair, count) for pair in pairs]
+        )
         bases = [step.get("seed", seed) for step in rules.sweep]
         self._check_counts(counts, bases)
-        for group, made_from, pair, base, images in zip(
-            groups, inputs, pairs, bases, counts, strict=True
-        ):
-            pictures = made_from.keys
-            stream: Iterable[Texts] = (
-                repeat(Texts(*pair), images)
-                if dynamic is None
-                else dynamic.texts(*pair, row, count)
-            )
-            for image_no, (prompt, negative, template, negative_template) in enumerate(stream):
-                item = Item(
-                    row,
-                    line,
-                    image_no,
-                    prompt,
-                    negative,
-                    derive_seed(rules.seed, row, image_no) if base is None else base + image_no,
-                    tags,
-                    *pictures,
-                    template=template,
-                    negative_template=negative_template,
+        for number, group in enumerate(groups):
+            prompt, negative = pairs[number]
+            base, keys = bases[number], inputs[number].keys
+            if dynamic is not None:
+                like = Item(row, line, 0, prompt, negative, 0, tags, *keys)
+                self._add_made(group, like, dynamic.texts(prompt, negative, row, count), base)
+                continue
+            for image_no in range(count):
+                its_seed = (
+                    derive_seed(rules.seed, row, image_no) if base is None else base + image_no
                 )
+                item = Item(row, line, image_no, prompt, negative, its_seed, tags, *keys)
                 self._sink.add(group, item)
-            self.items += images
+        self.items += sum(counts)
+
+    def _add_made(self, group: int, like: Item, made: Iterable[Texts], base: int | None) -> None:
+        """The items of one step of the sweep, each with texts of its own."""
+        derived = self._rules.seed
+        for image_no, (prompt, negative, template, negative_template) in enumerate(made):
+            seed = derive_seed(derived, like.row, image_no) if base is None else base + image_no
+            item = replace(
+                like,
+                image_no=image_no,
+                prompt=prompt,
+                negative_prompt=negative,
+                seed=seed,
+                template=template,
+                negative_template=negative_template,
+            )
+            self._sink.add(group, item)
 
     def _check_counts(self, counts: Sequence[int], bases: Sequence[int | None]) -> None:
         """Refuse too many images, of the row or of the job, before any is made."""
@@ -161,6 +173,8 @@ class Expander:
         if self.items + images > limits.max_items:
             said = f"item {limits.max_items + 1:,} is one too many"
             raise FieldError(None, exceeded(said, limits.max_items, "max_items"))
+        if bases.count(None) == len(bases):
+            return
         for base, count in zip(bases, counts, strict=True):
             if base is not None and base + count - 1 > SEED_MAX:
                 raise FieldError("seed", f"plus {count} images passes the largest, {SEED_MAX}")
