@@ -6,6 +6,7 @@ that go into the UNet's attention and the projection in front of it. Safetensors
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -68,6 +69,12 @@ def reads_hidden_states(file: Path) -> bool:
 
     with safe_open(file, framework="pt") as opened:
         return "image_proj.proj.weight" not in set(opened.keys())
+
+
+def weights_hash(file: Path) -> str:
+    """SHA-256 of the file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def attach(unet: Any, adapter: IpAdapter | None) -> None:
@@ -134,8 +141,18 @@ def look(bench: Bench, picture: Picture) -> Row:
     if adapter is None:
         return {}
     hidden = reads_hidden_states(locate_ip_adapter(adapter))
-    seen, unseen = bench.pipeline.encode_image(picture, bench.device, 1, hidden)
+    values = _processor(bench.pipeline)(picture, return_tensors="pt").pixel_values
+    seen, unseen = bench.pipeline.encode_image(values, bench.device, 1, hidden)
     return {"look": seen.cpu(), "no_look": unseen.cpu()}
+
+
+def _processor(pipeline: Any) -> Any:
+    """The model's own, or (SDXL's has none) the one that diffusers makes then."""
+    from transformers import CLIPImageProcessor
+
+    own = getattr(pipeline, "feature_extractor", None)
+    side = pipeline.image_encoder.config.image_size
+    return own or CLIPImageProcessor(size=side, crop_size=side)
 
 
 class PicturePrompts:

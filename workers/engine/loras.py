@@ -36,18 +36,9 @@ def locate_lora(lora: Lora) -> Path:
         raise ModelUnusable(error.message, hint=error.hint) from error
 
 
-def lora_hashes(loras: Sequence[Lora]) -> dict[str, str]:
-    """SHA-256 of each one's file by its id; files of one id by their names after it."""
-    hashes: dict[str, str] = {}
-    for lora in loras:
-        name = lora.id if lora.weight_name is None else f"{lora.id}/{lora.weight_name}"
-        hashes[name] = sha256_of(locate_lora(lora))
-    return hashes
-
-
-def sha256_of(file: Path) -> str:
-    """Of a weight file's content, as model sites list it."""
-    with file.open("rb") as opened:
+def hash_lora(lora: Lora) -> str:
+    """SHA-256 of its file, as model sites list it."""
+    with locate_lora(lora).open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 

@@ -20,7 +20,7 @@ from storage.testing.factories import make_item
 from tests.models import classic
 from tests.models.phases import Phased, generators, open_whole, to_bytes
 from workers.engine.families.base import Inputs
-from workers.engine.loras import lay, lift, locate_lora, lora_hashes
+from workers.engine.loras import hash_lora, lay, lift, locate_lora
 
 ITEMS = [
     make_item(n, prompt=f"a red thing {n}", negative_prompt="dull", seed=11 + n) for n in range(2)
@@ -226,11 +226,5 @@ def test_a_lora_that_is_not_there_is_the_models_fault(tmp_path: Path) -> None:
 
 def test_its_hash_is_that_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"weights")
-    said = hashlib.sha256(b"weights").hexdigest()
 
-    assert lora_hashes([Lora(id=str(tmp_path / "a.safetensors"))]) == {
-        str(tmp_path / "a.safetensors"): said
-    }
-    assert lora_hashes([Lora(id=str(tmp_path), weight_name="a.safetensors")]) == {
-        f"{tmp_path}/a.safetensors": said
-    }
+    assert hash_lora(Lora(id=str(tmp_path))) == hashlib.sha256(b"weights").hexdigest()
