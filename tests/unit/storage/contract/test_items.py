@@ -10,9 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.contract.items import (
+    INPAINT,
     SEED_MAX,
+    BatchShape,
+    ControlNet,
     GroupSpec,
+    IpAdapter,
     Item,
+    Lora,
+    Upscaler,
     batch_size_for,
     batches,
     derive_seed,
@@ -156,6 +162,19 @@ def test_a_group_spec_survives_its_way_through_sql() -> None:
         {"num_inference_steps": 3},
         {"denoise": 5},
         {"dtype": "bfloat16"},
+        {"kind": INPAINT},
+        {"strength": 0.5},
+        {"guidance_scale": 1.0},
+        {"true_cfg_scale": 4.0},
+        {"scheduler": "heun"},
+        {"loras": (Lora(id="a"),)},
+        {"controlnets": (ControlNet(model="a"),)},
+        {"ip_adapter": IpAdapter(model="a")},
+        {"upscaler": Upscaler(model="a")},
+        {"max_sequence_length": 128},
+        {"quantization": "fp8"},
+        {"cache": "first-block"},
+        {"batch": BatchShape(encode=8, denoise=4, decode=1)},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -164,4 +183,7 @@ def test_what_decides_speed_is_in_the_profile_key(change: dict[str, Any]) -> Non
 
 
 def test_what_does_not_decide_speed_shares_a_profile() -> None:
-    assert make_spec(guidance_scale=9.0).profile_key == make_spec().profile_key
+    key = make_spec().profile_key
+    assert make_spec(guidance_scale=9.0, clip_skip=1, scheduler="euler").profile_key == key
+    one, other = ((Lora(id=name, weight=0.5),) for name in "ab")
+    assert make_spec(loras=one).profile_key == make_spec(loras=other).profile_key

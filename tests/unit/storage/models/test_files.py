@@ -58,13 +58,13 @@ def test_pickles_are_refused_however_they_are_named(tmp_path: Path, suffix: str)
         lambda: locate_file(str(tmp_path), weight_name=file.name),
         lambda: locate_file("someone/style", weight_name=file.name),
     ):
-        with pytest.raises(ModelError, match="pickled weights .* are refused; use its"):
+        with pytest.raises(ModelError, match=r"pickled weights .* are refused; use its"):
             ask()
 
 
 @pytest.mark.parametrize("name", ["", "nowhere.safetensors", "a b", "a/b/c", "x" * 300, "a\0b"])
 def test_what_can_be_no_file_is_answered_with_what_can(name: str) -> None:
-    with pytest.raises(ModelError, match="neither a .safetensors file, nor a folder, nor a hub id"):
+    with pytest.raises(ModelError, match="nor a folder, nor a hub id"):
         locate_file(name)
 
 
