@@ -82,7 +82,7 @@ def key_of(item: Item, spec: GroupSpec, rendering: Rendering) -> str:
             "device": rendering.device,
             "versions": rendering.versions,
             "steps_down": rendering.steps_down,
-            "loras": rendering.loras,
+            "lora_hashes": rendering.loras,  # "loras" says with which weights
             "attention": rendering.attention,
             "compiled": rendering.compiled,
         }
@@ -141,6 +141,8 @@ def canonical_json(
     }
     if item.template is not None:
         record["template"] = item.template
+    if item.negative_template is not None:
+        record["negative_template"] = item.negative_template
     if pixels is not None:
         record["pixels_sha256"] = pixels
     return msgspec.json.encode(record, order="sorted").decode()

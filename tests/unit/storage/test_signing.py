@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 
-from storage import signing
 from storage.contract.errors import SettingError
 from storage.signing import ALGORITHM, CERTIFICATE, KEY, TSA_URL, read_signer, require_signer
 
@@ -71,7 +71,7 @@ def test_files_are_told_apart(environ: dict[str, str]) -> None:
 def test_a_missing_library_is_said_with_what_to_install(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signing.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
 
     with pytest.raises(SettingError) as caught:
         read_signer(environ)

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
 
 from scheduler.manifest.problems import FieldError
-from scheduler.service import output
 from scheduler.service.output import option_name, output_of, refuse_unfit, refuse_unmakeable
 from storage.contract.errors import InputError, SettingError
 from storage.contract.output import OutputOptions
@@ -80,6 +80,6 @@ def test_a_machine_without_certificate_or_package_says_so(monkeypatch: pytest.Mo
     with pytest.raises(SettingError, match="has no certificate"):
         refuse_unmakeable(OutputOptions(c2pa=True), {})
 
-    monkeypatch.setattr(output.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(InputError, match="invisible-watermark"):
         refuse_unmakeable(OutputOptions(watermark="ours"), {})

@@ -30,6 +30,7 @@ def new_job() -> jobs.NewJob:
         deadline_at=99.0,
         cpu="never",
         webhook="https://example.org/hook",
+        output='{"format":"jpeg"}',
     )
 
 
@@ -74,6 +75,7 @@ def test_a_submitted_job_is_open_with_all_its_items_claimable(
         deadline_at=99.0,
         cpu="never",
         webhook="https://example.org/hook",
+        output='{"format":"jpeg"}',
     )
     assert (job.remaining, job.ended) == (10, False)
     assert [(v.first_item, v.stop_item, v.claimable) for v in views] == [(0, 4, 4), (4, 10, 6)]

@@ -52,6 +52,7 @@ def test_what_a_file_says_is_read_back_whole(form: ImageFormat, prompt: str) -> 
     assert found.format == form.media_type.partition("/")[2].upper()
     assert (found.width, found.height) == (56, 40)
     assert found.parameters == texts.parameters
+    assert found.record is not None
     assert found.record == msgspec.json.decode(str(texts.record))
     assert found.record["item"]["prompt"] == prompt
     assert found.record["pixels_sha256"] == "the pixels"

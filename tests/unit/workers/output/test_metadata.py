@@ -14,12 +14,12 @@ from scheduler.manifest.limits import Limits
 from scheduler.manifest.problems import Problems
 from storage.contract.capability import Mode
 from storage.contract.claims import ClaimedTask, Rendering
-from storage.contract.items import BatchShape, Item
+from storage.contract.items import BatchShape, ControlNet, IpAdapter, Item, Lora, Upscaler
+from storage.contract.record import item_fields
 from storage.testing.factories import make_card, make_item, make_spec
 from workers.engine.ports import Facts, Picture
 from workers.output.metadata import (
     canonical_json,
-    item_fields,
     key_of,
     parameters_text,
     rendering_of,
@@ -171,6 +171,21 @@ SPEC_CHANGES: list[dict[str, Any]] = [
     {"scheduler": "euler"},
     {"clip_skip": 1},
     {"kind": "image-to-image"},
+    {"strength": 0.5},
+    {"loras": (Lora(id="a"),)},
+    {"loras": (Lora(id="a", weight=0.5),)},
+    {"controlnets": (ControlNet(model="a"),)},
+    {"controlnets": (ControlNet(model="a", end=0.5),)},
+    {"ip_adapter": IpAdapter(model="a")},
+    {"ip_adapter": IpAdapter(model="a", scale=0.5)},
+    {"upscaler": Upscaler(model="a")},
+    {"upscaler": Upscaler(model="a", noise_level=5)},
+    {"noise_level": 5},
+    {"true_cfg_scale": 2.0},
+    {"max_sequence_length": 128},
+    {"prompt_syntax": "weighted"},
+    {"quantization": "int8"},
+    {"cache": "faster"},
     {"batch": BatchShape(encode=8, denoise=4, decode=1)},
 ]
 
@@ -185,12 +200,41 @@ def test_the_render_key_follows_every_setting_of_the_group(changes: dict[str, An
 
 
 @pytest.mark.parametrize(
-    "changes", [{"prompt": "x"}, {"negative_prompt": "x"}, {"seed": 9}], ids=lambda c: next(iter(c))
+    "changes",
+    [
+        {"prompt": "x"},
+        {"negative_prompt": "x"},
+        {"seed": 9},
+        {"image": "inputs/a.png"},
+        {"mask_image": "inputs/a.png"},
+        {"control_images": ("inputs/a.png",)},
+        {"ip_adapter_image": "inputs/a.png"},
+    ],
+    ids=lambda c: next(iter(c)),
 )
 def test_the_render_key_follows_what_is_the_items_own(changes: dict[str, Any]) -> None:
     changed = key_of(make_item(0, **changes), make_spec(), make_rendering())
 
     assert changed != key_of(make_item(0), make_spec(), make_rendering())
+
+
+def test_the_render_key_follows_how_a_picture_was_brought_to_size() -> None:
+    item = make_item(0, image="inputs/a.png")
+
+    keys = {
+        key_of(item, make_spec(kind="image-to-image", resize_mode=mode), make_rendering())
+        for mode in ("crop", "pad", "stretch")
+    }
+
+    assert len(keys) == 3
+
+
+def test_the_render_key_of_a_row_without_pictures_is_what_it_ever_was() -> None:
+    """What was rendered before there were more fields is found again by its key."""
+    known = {"prompt", "negative_prompt", "width", "height", "num_inference_steps"}
+    known |= {"model", "guidance_scale", "scheduler", "seed"}
+
+    assert set(item_fields(make_item(0), make_spec())) == known
 
 
 @pytest.mark.parametrize(
