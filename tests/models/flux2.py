@@ -18,7 +18,7 @@ def flux2(folder: Path) -> Path:
     tokenizer = chat_tokenizer()
     diffusers.Flux2Pipeline(
         tokenizer=tokenizer,
-        text_encoder=mistral3(8, tokenizer, layers=31),
+        text_encoder=mistral3(16, tokenizer, layers=31),
         transformer=_transformer(guidance_embeds=True),
         vae=_vae(),
         scheduler=_scheduler(),
@@ -33,7 +33,7 @@ def flux2_klein(folder: Path, *, distilled: bool = False) -> Path:
     tokenizer = chat_tokenizer()
     diffusers.Flux2KleinPipeline(
         tokenizer=tokenizer,
-        text_encoder=qwen3(8, tokenizer, layers=28),
+        text_encoder=qwen3(16, tokenizer, layers=28),
         transformer=_transformer(guidance_embeds=False),
         vae=_vae(),
         scheduler=_scheduler(),
@@ -52,7 +52,7 @@ def _transformer(*, guidance_embeds: bool) -> Any:
             num_single_layers=1,
             attention_head_dim=16,
             num_attention_heads=2,
-            joint_attention_dim=24,
+            joint_attention_dim=48,
             timestep_guidance_channels=32,
             axes_dims_rope=(4, 4, 4, 4),
             guidance_embeds=guidance_embeds,

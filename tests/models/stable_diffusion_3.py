@@ -17,9 +17,9 @@ def stable_diffusion_3(folder: Path, *, t5: bool = True) -> Path:
         tokenizer=clips,
         text_encoder=clip_encoder(16, clips, projected=True),
         tokenizer_2=clips,
-        text_encoder_2=clip_encoder(8, clips, projected=True),
+        text_encoder_2=clip_encoder(16, clips, projected=True),
         tokenizer_3=long if t5 else None,
-        text_encoder_3=t5_encoder(32, long) if t5 else None,
+        text_encoder_3=t5_encoder(48, long) if t5 else None,
         transformer=seeded(
             lambda: diffusers.SD3Transformer2DModel(
                 sample_size=32,
@@ -28,9 +28,9 @@ def stable_diffusion_3(folder: Path, *, t5: bool = True) -> Path:
                 num_layers=2,
                 attention_head_dim=8,
                 num_attention_heads=2,
-                joint_attention_dim=32,
+                joint_attention_dim=48,
                 caption_projection_dim=16,
-                pooled_projection_dim=24,
+                pooled_projection_dim=32,
                 out_channels=16,
                 pos_embed_max_size=32,
             )

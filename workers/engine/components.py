@@ -155,13 +155,16 @@ def _weightless(kind: Any, folder: Path) -> Any:
 
 
 def _has_weights(class_name: str) -> bool:
-    kinds = ("Tokenizer", "TokenizerFast", "TokenizersBackend", "Processor", "ProcessorFast", "ProcessorPil")
-    ends = (*kinds, "Scheduler", "Extractor")
+    readers = ("Tokenizer", "TokenizerFast", "TokenizersBackend")
+    lookers = ("Processor", "ProcessorFast", "ProcessorPil", "Extractor")
+    ends = (*readers, *lookers, "Scheduler")
     return not class_name.endswith(ends)
 
 
 def _has_convolutions(component: Any) -> bool:
-    return any(parameter.dim() == 4 for parameter in component.parameters())
+    """Of pictures: torch cannot lay out a module that has some of videos too."""
+    ranks = {parameter.dim() for parameter in component.parameters()}
+    return 4 in ranks and 5 not in ranks
 
 
 def _check_files(folder: Path) -> None:

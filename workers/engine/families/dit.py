@@ -29,7 +29,8 @@ class Transformer:
         if phase is Phase.CONDITION:
             return ("vae",) if spec.needs_picture or spec.controlnets else ()
         if phase is Phase.DENOISE:
-            return ("transformer", "controlnet") if spec.controlnets else ("transformer",)
+            nets = (f"controlnet.{number}" for number in range(len(spec.controlnets)))
+            return ("transformer", *nets)
         return ("vae",)
 
     def needs_negatives(self, spec: GroupSpec) -> bool:
