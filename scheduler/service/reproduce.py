@@ -18,6 +18,7 @@ import msgspec
 from scheduler.manifest.limits import Limits
 from scheduler.service.options import SubmitOptions
 from scheduler.service.prepare import prepared
+from scheduler.service.references import Sources
 from scheduler.service.submit import submit
 from storage.contract.errors import InputError, NotFoundError
 from storage.contract.items import BatchShape
@@ -123,15 +124,17 @@ def rendered_apart(
         options = SubmitOptions(
             manifest=str(manifest),
             name="again",
-            dtype=original.dtype,
+            overrides={"dtype": original.dtype},
             batch=original.batch,
             output=original.output | {"metadata": "full", "thumbnails": False},
             on_cpu=on_cpu,
         )
-        with open_mill(Connections(home=Path(folder) / "home"), create=True) as mill:
+        connections = Connections(home=Path(folder) / "home")
+        with open_mill(connections, create=True) as mill:
             for key, data in original.inputs.items():
                 mill.store.put(key, data)
-            with prepared(options, limits=limits, describe=describe) as work:
+            sources = Sources(urls=False, open_mill=lambda: open_mill(connections))
+            with prepared(options, limits=limits, describe=describe, sources=sources) as work:
                 job = submit(work, str(manifest), ledger=mill.ledger, store=mill.store).job
             yield mill, job
 
