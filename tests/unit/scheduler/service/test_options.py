@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,3 +189,73 @@ def test_settings_are_json_that_people_can_read() -> None:
     found = json.loads(settings(options(overrides={"prompt": "日本"}), job(seed=3)))
     assert found["seed"] == 3
     assert found["overrides"] == {"prompt": "日本"}
+
+
+# Dynamic prompts
+
+
+def test_prompts_are_plain_where_nobody_asked_for_more() -> None:
+    rules = rules_of(options(), job(), LIMITS)
+    assert rules.dynamic is None
+    assert "dynamic" not in canonical_settings(options(), rules)
+
+
+def test_a_mode_of_the_options_goes_before_the_job_files() -> None:
+    said = job(dynamic_prompts="combinatorial")
+    combinatorial = rules_of(options(), said, LIMITS).dynamic
+    assert combinatorial is not None
+    assert combinatorial.count("{a|b}", "", 1) == 2
+    random = rules_of(options(dynamic_prompts="random"), said, LIMITS).dynamic
+    assert random is not None
+    assert random.count("{a|b}", "", 1) == 1
+
+
+def test_draws_follow_the_jobs_seed() -> None:
+    def draws(seed: int) -> list[str]:
+        dynamic = rules_of(options(seed=seed, dynamic_prompts="random"), job(), LIMITS).dynamic
+        assert dynamic is not None
+        return [text.prompt for text in dynamic.texts("{0|1|2|3|4|5|6|7|8|9}", "", 0, 9)]
+
+    assert draws(1) == draws(1) != draws(2)
+
+
+def test_wildcards_lie_beside_the_job_file_and_those_of_the_options_come_first(
+    tmp_path: Path,
+) -> None:
+    for folder in ("own", "jobs/words"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.txt").write_text(folder)
+    (tmp_path / "jobs/words/b.txt").write_text("b")
+    asked = SubmitOptions(
+        manifest=str(tmp_path / "jobs" / "a.yaml"), wildcards=[str(tmp_path / "own")]
+    )
+    said = job(wildcards=["words"], dynamic_prompts="random")
+    rules = rules_of(asked, said, LIMITS)
+    assert rules.dynamic is not None
+    (texts,) = rules.dynamic.texts("__a__ __b__", "", 0, 1)
+    assert texts.prompt == "own b"
+    before = canonical_settings(asked, rules)
+    (tmp_path / "own" / "a.txt").write_text("changed")
+    again = rules_of(asked, said, LIMITS)
+    assert again.dynamic is not None
+    again.dynamic.count("__a__ __b__", "", 1)
+    assert canonical_settings(asked, again) != before
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "field", "message"),
+    [
+        ({"dynamic_prompts": "all"}, {}, "--dynamic-prompts", "must be random or combinatorial"),
+        ({}, {"dynamic_prompts": "jinja"}, "dynamic_prompts", "must be random or combinatorial"),
+        ({"wildcards": ["none"]}, {}, "--wildcards", "none: there is no such folder"),
+        ({"wildcards": ["a\0b"]}, {}, "--wildcards", "a\0b: there is no such folder"),
+        ({}, {"wildcards": ["none"]}, "wildcards", "none: there is no such folder"),
+        ({"wildcards": ["."]}, {}, "--wildcards", "are used by dynamic prompts only"),
+        ({}, {"wildcards": ["."]}, "wildcards", "are used by dynamic prompts only"),
+    ],
+)
+def test_what_was_asked_wrongly_of_dynamic_prompts_is_named(
+    asked: dict[str, Any], said: dict[str, Any], field: str, message: str
+) -> None:
+    place, words = problem(options(**asked), job(**said))
+    assert (place, words[: len(message)]) == (field, message)
