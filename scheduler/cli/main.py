@@ -17,6 +17,7 @@ from scheduler.cli import (
     reading,
     rendering,
     reproducing,
+    searching,
     sheet,
     simulating,
     working,
@@ -41,6 +42,9 @@ app.command("jobs")(reading.jobs_command)
 app.command("job")(reading.job_command)
 app.command("images")(reading.images_command)
 app.command("image")(reading.image_command)
+app.command("stats")(searching.stats_command)
+app.command("index")(searching.index_command)
+app.add_typer(searching.query_app, name="query")
 app.command("contact-sheet")(sheet.contact_sheet_command)
 app.command("reproduce")(reproducing.reproduce_command)
 app.command("estimate")(estimating.estimate_command)

@@ -23,6 +23,15 @@ from scheduler.cli.console import (
     table,
 )
 from scheduler.cli.live import show
+from scheduler.cli.searching import (
+    complete_query,
+    open_pictures,
+    print_count,
+    print_csv,
+    print_neighbours,
+    search_images,
+)
+from scheduler.service.finding import Ask, Found
 from scheduler.service.home import open_home
 from scheduler.service.options import split_pairs
 from scheduler.service.watching import JobWatch
@@ -111,11 +120,18 @@ def job_command(
 
 
 def images_command(
+    query: Annotated[
+        str,
+        typer.Argument(help="Such as 'fox width:>=1024'.", autocompletion=complete_query),
+    ] = "",
     job: Annotated[str | None, typer.Option(help="Of this job.")] = None,
     tag: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="With this tag; repeatable.")
     ] = None,
     contains: Annotated[str | None, typer.Option(help="With this in the prompt.")] = None,
+    prompt_like: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="With a prompt like '%red fo_%'.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=SEED_MAX, help="With this seed.")] = None,
     model: Annotated[str | None, typer.Option(help="Of this model.")] = None,
     row: Annotated[
@@ -126,13 +142,47 @@ def images_command(
         bool, typer.Option("--truncated", help="Only prompts too long for the text encoder.")
     ] = False,
     limit: LimitOption = 50,
-    after: Annotated[str | None, typer.Option(help="Go on after this image.")] = None,
+    sort: Annotated[
+        str | None, typer.Option(help="-created (the newest first), seed, -seconds, bytes, ...")
+    ] = None,
+    after: Annotated[str | None, typer.Option(help="Go on after this image or cursor.")] = None,
+    before: Annotated[str | None, typer.Option(help="Go back before this cursor.")] = None,
+    count: Annotated[
+        str | None, typer.Option(metavar="about|exact", help="Only say how many match.")
+    ] = None,
     paths: Annotated[bool, typer.Option("--paths", help="Print files only, one a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    show_them: Annotated[bool, typer.Option("--open", help="Open the pictures.")] = False,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
     """Search the catalog."""
     with open_home(home) as opened:
+        searched = (query, sort, prompt_like, before, count, as_csv, show_them)
+        if any(one not in {"", None, False} for one in searched):
+            ask = Ask(
+                query=query,
+                job=_job_name(opened, job),
+                failed=failed,
+                tags=tuple(split_pairs(tag or [], "--tag", example="category=Animals")),
+                contains=contains,
+                prompt_like=prompt_like,
+                seed=seed,
+                model=model,
+                row=row,
+                truncated=truncated,
+            )
+            if count is not None:
+                if count not in {"about", "exact"}:
+                    raise InputError(f"--count {count}: must be about or exact")
+                print_count(opened, ask, count, as_json=as_json)
+                return
+            page = search_images(
+                opened, ask, sort=sort or "-created", limit=limit, place=(after, before)
+            )
+            shown = {"paths": paths, "as_json": as_json, "as_csv": as_csv, "show_them": show_them}
+            _print_found(opened, page, **shown)
+            return
         with opened.ledger.read() as connection:
             wanted = ImageFilter(
                 job_id=jobs.find(connection, job).id if job else None,
@@ -149,6 +199,31 @@ def images_command(
         more = len(found) > limit
         found = found[:limit]
         _print_images(opened, found, more=more, paths=paths, as_json=as_json)
+
+
+def _job_name(mill: Mill, job: str | None) -> str | None:
+    """A job's name, by its name or number."""
+    if job is None:
+        return None
+    with mill.ledger.read() as connection:
+        return jobs.find(connection, job).name
+
+
+def _print_found(
+    mill: Mill, page: Found, *, paths: bool, as_json: bool, as_csv: bool, show_them: bool
+) -> None:
+    if as_json:
+        shown = [_image_fields(mill, *one) for one in page.images]
+        cursors = {"next": page.next, "previous": page.previous, "waiting": page.waiting}
+        print_json({"images": shown} | cursors)
+    elif as_csv:
+        print_csv(mill, page.images)
+    elif show_them:
+        open_pictures(mill, page.images)
+    else:
+        _print_images(mill, page.images, more=False, paths=paths, as_json=False)
+        if not paths:
+            print_neighbours(page)
 
 
 def image_command(

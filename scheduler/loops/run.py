@@ -21,11 +21,15 @@ from scheduler.loops.tickets import TicketOffice, issue_tickets
 from storage.contract.errors import RendermillError
 from storage.db import leaders
 from storage.db.engine import Ledger
+from storage.db.search_index import Indexer
 from storage.db.workers import Worker
 
 TURN_SECONDS: Final = 1.0
 LEASE_SECONDS: Final = 5.0
 STALLS_SECONDS: Final = 30.0
+INDEX_SECONDS: Final = 0.5
+"""Of a turn, for making new images searchable: leases and tickets must not wait long."""
+
 LEADER: Final = "scheduler"
 HEARD_SECONDS: Final = 10.0
 """A worker of a farm beats every three seconds."""
@@ -43,8 +47,13 @@ class Loop:
     is_alive: IsAlive
     leads: bool = False
     tickets: int = 0  #: issued since the start
+    _indexer: Indexer = field(init=False)
     _due: dict[str, float] = field(default_factory=dict)
     _troubles: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """The indexer remembers words between turns."""
+        self._indexer = Indexer(self.ledger)
 
     def run(self, stop: threading.Event) -> None:
         """Take turns until `stop`, then let another lead at once."""
@@ -64,6 +73,7 @@ class Loop:
             return
         self._try("rescue", self._rescue)
         self._try("tickets", self._issue)
+        self._try("index", lambda: self._indexer.catch_up(INDEX_SECONDS))
         if self._is_due("stalls", STALLS_SECONDS):
             self._try("stalls", lambda: report_stalled(self.ledger))
 

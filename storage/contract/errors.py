@@ -7,11 +7,13 @@
     |   |-- ManifestError      collected problems, each with file, line and field
     |   |-- ModelError         a model that cannot be found or used
     |   |-- SettingError       an option, environment variable or file of settings
+    |   |-- QueryError         a query of the catalog, with the column of its fault
     |   `-- NotFoundError      no such job, item or image
     |-- LedgerError            the SQL ledger
     |   |-- StaleTransition    a row was not in the state the writer expected
     |   |-- LeaseLost          the task belongs to somebody else by now
     |   |-- LedgerUnavailable  cannot be opened, reached or written
+    |   |-- SearchTimeout      a search that took too long was ended
     |   |-- ShardDamaged       a shard of items cannot be read
     |   `-- SchemaMismatch     made by a newer program, or not ours
     |-- BrokerUnavailable      the broker cannot be reached, or refuses
@@ -63,6 +65,10 @@ class SettingError(InputError):
     """A setting is wrong."""
 
 
+class QueryError(InputError):
+    """The query cannot be understood."""
+
+
 class NotFoundError(InputError):
     """There is no such thing in the catalog."""
 
@@ -85,6 +91,10 @@ class LeaseLost(LedgerError):
 
 class LedgerUnavailable(LedgerError):
     """The ledger cannot be opened or written."""
+
+
+class SearchTimeout(LedgerError):
+    """The search took too long and was ended."""
 
 
 class ShardDamaged(LedgerError):

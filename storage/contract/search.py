@@ -12,16 +12,6 @@ from typing import Final
 
 import msgspec
 
-from storage.contract.errors import InputError, LedgerError
-
-
-class QueryError(InputError):
-    """The query cannot be understood."""
-
-
-class SearchTimeout(LedgerError):
-    """The search took too long and was ended."""
-
 
 class Kind(StrEnum):
     """How a field is indexed, and so what may be asked of it."""

@@ -12,7 +12,7 @@ from storage.contract.errors import NotFoundError
 from storage.contract.outcomes import Outcome
 from storage.db import search_notes
 from storage.db.bulk import insert_rows
-from storage.db.rows import columns_of
+from storage.db.rows import batched, columns_of
 from storage.db.tables import image_tags, images, jobs
 
 
@@ -70,6 +70,7 @@ class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _ITEMS_PER_QUERY = 500
+_JOBS_PER_QUERY = 100
 _COLUMNS = ImageRow.__struct_fields__
 _IMAGE = columns_of(ImageRow, images)
 _TAGS = msgspec.json.Decoder(dict[str, str])
@@ -142,6 +143,30 @@ def of_items(connection: Connection, job_id: int, items: Sequence[int]) -> Itera
             .order_by(images.c.item)
         )
         yield from (ImageRow(*row) for row in found)
+
+
+def of_keys(
+    connection: Connection, keys: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], tuple[str, ImageRow]]:
+    """(job name, image) by (job id, item), as far as they are there."""
+    by_job: dict[int, list[int]] = {}
+    for job_id, item in keys:
+        by_job.setdefault(job_id, []).append(item)
+    same = [
+        sa.and_(images.c.job_id == job_id, images.c.item.in_(items))
+        for job_id, items in by_job.items()
+    ]
+    found: dict[tuple[int, int], tuple[str, ImageRow]] = {}
+    for some in batched(same, _JOBS_PER_QUERY):
+        rows = connection.execute(
+            sa.select(jobs.c.name, *_IMAGE)
+            .join(jobs, jobs.c.id == images.c.job_id)
+            .where(sa.or_(*some))
+        )
+        for row in rows:
+            image = ImageRow(*row[1:])
+            found[image.job_id, image.item] = (row[0], image)
+    return found
 
 
 def truncated_count(connection: Connection, job_id: int) -> int:

@@ -226,7 +226,7 @@ def count(connection: Connection, images_by_word: dict[int, int]) -> None:
     )
 
 
-def _remove(connection: Connection, rows: Sequence[sa.Row[Any]]) -> None:
+def _remove(connection: Connection, rows: Sequence[Any]) -> None:
     counts: Counter[int] = Counter()
     for row in rows:
         counts.update(set(_ids_in(row.terms)))
@@ -257,9 +257,7 @@ def _ids_in(terms: str) -> Iterator[int]:
 
 def _search_row(n: int, row: ImageRow, terms: str) -> tuple[Any, ...]:
     values: dict[str, Any] = {"n": n, "terms": terms, "prompt": row.prompt.casefold()}
-    return tuple(
-        values[name] if name in values else getattr(row, name) for name in _COLUMNS
-    )
+    return tuple(values[name] if name in values else getattr(row, name) for name in _COLUMNS)
 
 
 def _names(connection: Connection, rows: Sequence[ImageRow]) -> Names:

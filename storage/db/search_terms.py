@@ -69,22 +69,39 @@ def texts_of(row: ImageRow) -> tuple[list[Term], list[Term]]:
 
 def facts_of(row: ImageRow, names: Names) -> list[Term]:
     """All other terms, each once."""
+    return [*settled_facts(row, names), *spread_facts(row)]
+
+
+def settled_facts(row: ImageRow, names: Names) -> list[Term]:
+    """The terms of values that many images share, tags included."""
     rendering = _decoded(row.rendering) if row.rendering else {}
     found: dict[Term, None] = {}
-    for name, kind, source in _SOURCES:
+    for name, kind, source in _SETTLED:
         value = _value(row, source, names, rendering)
-        if value is None or value == "":
-            continue
-        found[_fact(name, kind, value)] = None
+        if value is not None and value != "":
+            found[_fact(name, kind, value)] = None
     if row.tags != "{}":
         for key, text in _JSON.decode(row.tags).items():
             found[(value_of(f"{TAG}{key}"), value_of(str(text)), None)] = None
     return list(found)
 
 
-_SOURCES: Final = [
-    (one.name, one.kind, one.source) for one in FIELDS if one.kind is not Kind.WORDS
+def spread_facts(row: ImageRow) -> list[Term]:
+    """The buckets an image lies in."""
+    return [
+        _bucket(name, bucket_of(kind, value))
+        for name, kind, source in _SPREAD
+        if (value := getattr(row, source)) is not None
+    ]
+
+
+_SPREAD_KINDS: Final = (Kind.SPREAD, Kind.TIME)
+_SETTLED: Final = [
+    (one.name, one.kind, one.source)
+    for one in FIELDS
+    if one.kind is not Kind.WORDS and one.kind not in _SPREAD_KINDS
 ]
+_SPREAD: Final = [(one.name, one.kind, one.source) for one in FIELDS if one.kind in _SPREAD_KINDS]
 
 
 def _words(field: str, text: str) -> list[Term]:
@@ -105,9 +122,11 @@ def _value(row: ImageRow, source: str, names: Names, rendering: dict[str, Any]) 
 def _fact(name: str, kind: Kind, value: Any) -> Term:
     if kind is Kind.VALUE:
         return name, value_of(str(value)), None
-    if kind is Kind.NUMBER:
-        return name, f"{float(value):.12g}", float(value)
-    bucket = bucket_of(kind, value)
+    return name, f"{float(value):.12g}", float(value)
+
+
+@lru_cache(maxsize=65536)
+def _bucket(name: str, bucket: int) -> Term:
     return bucket_field(name), str(bucket), float(bucket)
 
 
@@ -121,7 +140,7 @@ def _decoded(text: str) -> dict[str, Any]:
 
 BLOCKS: Final = (("a", 14), ("b", 17), ("c", 20))
 """PostgreSQL's index knows no order: so an image also has terms for the blocks of catalog numbers
-it lies in, by which a search is held to one end of the catalog. Letter, and size as a power of 2."""
+it lies in, by which a search is held to one end of it. Letter, and size as a power of 2."""
 
 
 def as_vector(number: int, words: Sequence[int], facts: Sequence[int]) -> str:

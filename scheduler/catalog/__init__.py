@@ -1,0 +1,1 @@
+"""The language people search the catalog in: read here, answered by the ledger."""

@@ -1,0 +1,1 @@
+"""How fast the catalog is searched: realistic rows, thirty queries, and plain SQL beside them."""
