@@ -81,7 +81,7 @@ def depth(folder: Path) -> Path:
     from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
 
     torch.manual_seed(3)
-    estimator = DPTConfig(
+    config = DPTConfig(
         image_size=32,
         patch_size=16,
         hidden_size=32,
@@ -92,13 +92,16 @@ def depth(folder: Path) -> Path:
         neck_hidden_sizes=(8, 8, 16, 16),
         fusion_hidden_size=16,
     )
+    estimator = DPTForDepthEstimation(config).eval()
+    for parameter in estimator.parameters():  # as they are made they see no depth at all
+        torch.nn.init.normal_(parameter, mean=0.02, std=0.1)
     StableDiffusionDepth2ImgPipeline(
         text_encoder=parts.clip_text_encoder(),
         tokenizer=parts.clip_tokenizer(folder / "words"),
         unet=parts.unet(in_channels=5),
         vae=parts.kl_vae(),
         scheduler=parts.ddim(),
-        depth_estimator=DPTForDepthEstimation(estimator).eval(),
+        depth_estimator=estimator,
         feature_extractor=DPTImageProcessor(size={"height": 32, "width": 32}),
     ).save_pretrained(folder)
     return folder

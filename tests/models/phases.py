@@ -48,6 +48,7 @@ class Phased:
     extras: dict[str, Any] = field(default_factory=dict)
     dress: Dress = lambda _name, _component: None
     steps: list[int] = field(default_factory=list)
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         family = family_of(type(self.whole).__name__)
@@ -73,7 +74,7 @@ class Phased:
             card=None,  # type: ignore[arg-type]
             spec=self.spec,
             device="cpu",
-            dtype=torch.float32,
+            dtype=self.dtype,
         )
 
     def encoded(self, texts: Sequence[str], *, negative: bool) -> list[Any]:

@@ -133,6 +133,12 @@ def ordinary(whole: Any, spec: GroupSpec, items: Any, inputs: list[Inputs], **op
     return to_bytes(whole(**{k: v for k, v in call.items() if v is not ...}).images)
 
 
+def type_of(pipeline: str) -> Any:
+    import diffusers
+
+    return getattr(diffusers, pipeline)
+
+
 def furthest(ours: np.ndarray, theirs: np.ndarray) -> int:
     """The largest difference of two values, of 255."""
     assert ours.shape == theirs.shape
@@ -503,3 +509,45 @@ def test_what_is_made_of_pictures_does_not_depend_on_seeds_and_neighbours(
     assert all(
         torch.equal(a, generator.get_state()) for a, generator in zip(before, noise, strict=True)
     )
+
+
+@pytest.mark.filterwarnings("ignore:`upcast_vae` is deprecated:FutureWarning")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("model", "kind", "pipeline"),
+    [
+        (SD, "text-to-image", "StableDiffusionPipeline"),
+        (SD, IMAGE_TO_IMAGE, "StableDiffusionImg2ImgPipeline"),
+        (SD, INPAINT, "StableDiffusionInpaintPipeline"),
+        (DEPTH, DEPTH_TO_IMAGE, "StableDiffusionDepth2ImgPipeline"),
+        (UPSCALER, UPSCALE, "StableDiffusionUpscalePipeline"),
+        (XL, "text-to-image", "StableDiffusionXLPipeline"),
+        (XL, IMAGE_TO_IMAGE, "StableDiffusionXLImg2ImgPipeline"),
+        (XL, INPAINT, "StableDiffusionXLInpaintPipeline"),
+    ],
+)
+def test_half_precision_is_what_diffusers_makes_of_it(
+    tmp_path_factory: pytest.TempPathFactory,
+    model: Kind,
+    kind: str,
+    pipeline: str,
+    dtype: torch.dtype,
+) -> None:
+    """SDXL's VAE computes in float32 where its config says that it overflows."""
+    folder = built(model, tmp_path_factory)
+    side = {"width": 128, "height": 128} if kind == UPSCALE else {}
+    strong = {"strength": 0.75} if kind in {IMAGE_TO_IMAGE, INPAINT, DEPTH_TO_IMAGE} else {}
+    spec = make_spec(folder, kind=kind, **side, **strong)
+    inputs = inputs_of(spec, 1)
+
+    whole = open_whole(folder, dtype=dtype)
+    ours = Phased(whole, spec, dtype=dtype).pictures(ITEMS[:1], inputs)
+    own = open_whole(folder, dtype=dtype)
+    if type(own).__name__ != pipeline:
+        own = type_of(pipeline).from_pipe(own, dtype=dtype)
+        own.set_progress_bar_config(disable=True)
+    theirs = ordinary(own, spec, ITEMS[:1], inputs)
+
+    assert whole.vae.dtype == dtype
+    # Diffusers brings pixels from -1..1 to 0..1 in the VAE's precision, and this in float32.
+    assert furthest(ours, theirs) <= (0 if model is XL and dtype == torch.float16 else 1)
