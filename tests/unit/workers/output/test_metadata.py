@@ -16,6 +16,7 @@ from storage.contract.capability import Mode
 from storage.contract.claims import ClaimedTask, Rendering
 from storage.contract.items import BatchShape, ControlNet, IpAdapter, Item, Lora, Upscaler
 from storage.contract.record import item_fields
+from storage.contract.record import item_fields
 from storage.testing.factories import make_card, make_item, make_spec
 from workers.engine.ports import Facts, Picture
 from workers.output.metadata import (
