@@ -27,15 +27,15 @@ def first_spec(spec: GroupSpec) -> GroupSpec:
 def second_spec(spec: GroupSpec, upscaler: Upscaler, scheduler: str) -> GroupSpec:
     """The second stage as a group of its own; `scheduler` is the upscaling model's own.
 
-    Its size is that of the pictures it begins with, which come one at a time: one made larger
-    takes the memory of many.
+    Its size is that of the pictures it makes, which come one at a time: one of them takes the
+    memory of many smaller ones.
     """
     return GroupSpec(
         kind=UPSCALE,
         model=upscaler.model,
         revision=upscaler.revision,
-        width=spec.width,
-        height=spec.height,
+        width=spec.width * upscaler.factor,
+        height=spec.height * upscaler.factor,
         num_inference_steps=upscaler.num_inference_steps,
         guidance_scale=upscaler.guidance_scale,
         scheduler=scheduler,
