@@ -18,6 +18,7 @@ FLUX: Final = Family(
     covers=("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline"),
     denoiser="transformer",
     text_encoders=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
+    loras=True,
     samplers=SamplerSet.FLOW,
     guidance=Guidance.EMBEDDED,
     num_inference_steps=28,

@@ -18,6 +18,7 @@ QWEN_IMAGE: Final = Family(
     covers=("QwenImagePipeline", "QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"),
     denoiser="transformer",
     text_encoders=(("tokenizer", "text_encoder"),),
+    loras=True,
     samplers=SamplerSet.FLOW,
     guidance=Guidance.TRUE,
     num_inference_steps=50,

@@ -26,6 +26,7 @@ STABLE_DIFFUSION_3: Final = Family(
         ("tokenizer_2", "text_encoder_2"),
         ("tokenizer_3", "text_encoder_3"),
     ),
+    loras=True,
     samplers=SamplerSet.FLOW,
     num_inference_steps=28,
     guidance_scale=7.0,

@@ -14,6 +14,7 @@ Z_IMAGE: Final = Family(
     covers=("ZImagePipeline", "ZImageImg2ImgPipeline"),
     denoiser="transformer",
     text_encoders=(("tokenizer", "text_encoder"),),
+    loras=True,
     samplers=SamplerSet.FLOW,
     num_inference_steps=50,
     guidance_scale=5.0,  # above 0, not 1, the negative prompt is computed beside
