@@ -39,6 +39,13 @@ def fetch_hub_model(model: str, revision: str | None) -> Path:
     return _fetch(model, revision, _CONFIGS + listing.weight_paths())
 
 
+def fetch_hub_configs(model: str, revision: str | None) -> Path:
+    """The folder with configs and vocabularies, no weights; offline, as fetched before."""
+    if _Listing.ask(model, revision) is None:
+        return _cached(model, revision)[0]
+    return _fetch(model, revision, _CONFIGS)
+
+
 def fetch_hub_file(model: str, revision: str | None, path: str) -> Path:
     """One file of a repository, fetched if need be; offline, from what was fetched before."""
     try:

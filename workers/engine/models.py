@@ -27,6 +27,7 @@ from workers.engine.components import (
 )
 from workers.engine.ip_adapters import image_encoder_folder, locate_ip_adapter
 from workers.engine.loras import hash_lora
+from workers.engine.single_file import folder_of
 
 CONTROLNET: Final = "controlnet."
 """Components of this prefix are the group's ControlNets, by their place."""
@@ -134,6 +135,7 @@ def hashes_of(model: Model, spec: GroupSpec) -> Hashes:
 
 def _located(name: str, revision: str | None) -> Path:
     try:
-        return locate(name, revision)
+        found = locate(name, revision)
     except ModelError as error:
         raise ModelUnusable(error.message, hint=error.hint) from error
+    return folder_of(found) if found.is_file() else found

@@ -106,7 +106,7 @@ def test_a_name_that_can_be_no_model_is_answered_with_what_can(name: str) -> Non
     with pytest.raises(ModelError) as caught:
         describe(name)
     assert str(caught.value) == (
-        f"no model {name!r}: it is neither 'starter', nor a folder, nor a hub id"
+        f"no model {name!r}: it is neither 'starter', nor a folder or file, nor a hub id"
     )
     assert "a hub id looks like" in str(caught.value.hint)
 
@@ -118,7 +118,7 @@ def test_a_folder_that_is_no_model_says_so(tmp_path: Path) -> None:
 
 def test_what_lies_in_a_folder_has_no_revisions(model: Path) -> None:
     for name in (STARTER, str(model)):
-        with pytest.raises(ModelError, match="lies in a folder and has no revision 'main'"):
+        with pytest.raises(ModelError, match="lies on this machine and has no revision 'main'"):
             describe(name, "main")
 
 
