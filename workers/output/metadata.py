@@ -81,7 +81,8 @@ def key_of(item: Item, spec: GroupSpec, rendering: Rendering) -> str:
             "dtype": rendering.dtype,
             "device": rendering.device,
             "versions": rendering.versions,
-            "steps_down": rendering.steps_down,
+            # A lesser mode changes no bit of the pixels; a lesser shape does.
+            "steps_down": [step for step in rendering.steps_down if "mode " not in step],
             "lora_hashes": rendering.loras,  # "loras" says with which weights
             "attention": rendering.attention,
             "compiled": rendering.compiled,

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import itertools
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from PIL import Image
 
-from storage.contract.capability import Mode
+from storage.contract.capability import Mode, ModeNeed, Seen
 from storage.contract.claims import ClaimedTask
 from storage.contract.errors import (
     DeviceLost,
@@ -24,7 +25,7 @@ from storage.contract.errors import (
     RendermillError,
     StoreFull,
 )
-from storage.contract.items import GroupSpec
+from storage.contract.items import BatchShape, GroupSpec
 from storage.contract.outcomes import MAX_LAPSES, Failure, Outcome, Reason, exhausted
 from storage.db import images, jobs, profiles, tasks
 from storage.db.engine import Ledger
@@ -388,6 +389,78 @@ def test_the_heartbeat_knows_what_the_task_is_doing(
     assert told[0].job == "job"
 
 
+class _Stepping(FakeRenderer):
+    """Runs out of memory at the claim's rung, and goes on at a lesser one, or cannot."""
+
+    def __init__(self, *, goes_on: bool) -> None:
+        super().__init__()
+        self._goes_on = goes_on
+
+    def render(
+        self, spec: GroupSpec, rung: ModeNeed, batches: Sequence[Batch], watch: Watch
+    ) -> Iterator[tuple[Facts, list[Picture]]]:
+        watch.ran_out(msgspec.structs.replace(rung, memory_bytes=8000))
+        if not self._goes_on:
+            raise OutOfMemory("nothing is left to try")
+        phases = {"load": 30.0, "encode": 1.0, "denoise": 6.0, "decode": 1.0}
+        for facts, pictures in super().render(spec, rung, batches, watch):
+            yield (
+                dataclasses.replace(
+                    facts,
+                    mode=Mode.CPU_PHASED,
+                    batch=BatchShape(encode=8, denoise=2, decode=1),
+                    steps_down=("mode cpu-phased", "batch 2", "tiled"),
+                    peak_bytes=7000,
+                    image_seconds=1.0,
+                    phase_seconds=phases,
+                ),
+                pictures,
+            )
+
+
+def test_a_task_too_large_for_the_device_is_handed_back_and_blames_no_item(
+    ledger: Ledger, store: MemoryStore, tools: Tools, claim: Claim
+) -> None:
+    add_job(ledger, store, spec=make_spec(denoise=8))
+    task = claim()
+
+    execute(task, _with_renderer(tools, _Stepping(goes_on=False)))
+
+    assert _claimable(ledger) == set(range(8))
+    with ledger.read() as connection:
+        kept = connection.execute(sa.select(returned.c.failures)).scalars().all()
+        seen = profiles.rungs_of(connection, tools.device_kind)
+    assert not any(decode_failures(text) for text in kept)
+    assert seen == {task.spec.profile_key: (Seen(mode=task.mode, failed_bytes=8000),)}
+
+
+def test_steps_down_the_ladder_are_recorded_on_images_and_in_the_profile(
+    ledger: Ledger, store: MemoryStore, tools: Tools, claim: Claim
+) -> None:
+    add_job(ledger, store, spec=make_spec(denoise=8))
+    task = claim()
+
+    execute(task, _with_renderer(tools, _Stepping(goes_on=True)))
+
+    for row in all_rows(ledger).values():
+        with Image.open(io.BytesIO(store.objects[str(row.object_key)])) as picture:
+            record = json.loads(picture.info["rendermill"])["rendering"]
+        assert record["mode"] == "cpu-phased"
+        assert record["batch"] == 2
+        assert "batch 2" in record["steps_down"]
+    with ledger.read() as connection:
+        seen = profiles.rungs_of(connection, tools.device_kind)[task.spec.profile_key]
+        speed = profiles.of_device(connection, tools.device_kind)[task.spec.profile_key]
+        loads = profiles.loads_of(connection, tools.device_kind)
+    assert set(seen) == {
+        Seen(mode=task.mode, failed_bytes=8000),
+        Seen(mode=Mode.CPU_PHASED, batch=2, tiled=True, peak_bytes=7000),
+    }
+    assert speed.seconds_per_image == 1.0
+    assert speed.phase_seconds == {"encode": 0.125, "denoise": 0.75, "decode": 0.125}
+    assert loads == {task.spec.model: 30.0}
+
+
 class LoadingRenderer(FakeRenderer):
     """Takes its time to load before the first picture."""
 
@@ -396,11 +469,11 @@ class LoadingRenderer(FakeRenderer):
         self._clock = clock
 
     def render(
-        self, spec: GroupSpec, mode: Mode, batches: Sequence[Batch], watch: Watch
+        self, spec: GroupSpec, rung: ModeNeed, batches: Sequence[Batch], watch: Watch
     ) -> Iterator[tuple[Facts, list[Picture]]]:
         watch.tell("load", 1, 0)
         self._clock.advance(25)
-        for facts, pictures in super().render(spec, mode, batches, watch):
+        for facts, pictures in super().render(spec, rung, batches, watch):
             self._clock.advance(2)
             yield facts, pictures
 
