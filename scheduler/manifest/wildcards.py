@@ -14,7 +14,7 @@ import fnmatch
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -82,6 +82,8 @@ class Wildcards:
 
     def _found(self, name: str) -> list[Value]:
         known = self._known()
+        if name in self._faults:
+            raise WildcardFault(self._faults[name])
         names = sorted(n for n in known if fnmatch.fnmatchcase(n, name)) if "*" in name else [name]
         found: dict[str, Value] = {}
         for one in names:
@@ -117,10 +119,14 @@ class Wildcards:
                 texts.setdefault(name, path)
             return
         place, _, own = name.rpartition("/")
-        for keys, values in self._tree(path):
+        for keys, node in self._tree(path):
             inner = "/".join(filter(None, (place, *(keys or (own,)))))
-            if inner not in texts:
-                self._lists.setdefault(inner, values)
+            if inner in texts or inner in self._lists:
+                continue
+            try:  # other YAML files may lie there: what is no list matters if it is asked for
+                self._lists[inner] = _entries(path, node, self._checked)
+            except WildcardFault as fault:
+                self._faults.setdefault(inner, str(fault))
 
     def _lines(self, path: Path) -> Iterator[Value]:
         for number, raw in enumerate(self._bytes(path).splitlines(), 1):
@@ -132,8 +138,8 @@ class Wildcards:
             if text and not text.startswith("#"):
                 yield self._checked(text, 1.0, place)
 
-    def _tree(self, path: Path) -> Iterator[tuple[tuple[str, ...], list[Value]]]:
-        """Keys and lists of a YAML file."""
+    def _tree(self, path: Path) -> Iterator[tuple[tuple[str, ...], yaml.Node]]:
+        """Keys of a YAML file and what they hold."""
         try:
             text = decoded(self._bytes(path))
             _refuse_tricks(text)
@@ -146,27 +152,7 @@ class Wildcards:
         except ValueError as error:
             raise WildcardFault(f"{path}: {error}") from None
         if node is not None:
-            yield from self._lists_in(path, node, ())
-
-    def _lists_in(
-        self, path: Path, node: yaml.Node, keys: tuple[str, ...]
-    ) -> Iterator[tuple[tuple[str, ...], list[Value]]]:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                yield from self._lists_in(path, value, (*keys, str(key.value)))
-        elif isinstance(node, yaml.SequenceNode):
-            yield keys, [self._entry(path, entry) for entry in node.value]
-        elif node.value:
-            raise WildcardFault(f"{_place(path, node)}: must be a list of texts")
-
-    def _entry(self, path: Path, node: yaml.Node) -> Value:
-        place = _place(path, node)
-        if not isinstance(node, yaml.ScalarNode):
-            raise WildcardFault(f"{place}: must be a text, with its weight as in 3::red")
-        weighted = _WEIGHT.fullmatch(node.value)
-        if weighted is None:
-            return self._checked(node.value, 1.0, place)
-        return self._checked(weighted[2], float(weighted[1]), place)
+            yield from _leaves(node, ())
 
     def _checked(self, text: str, weight: float, place: str) -> Value:
         most = self._limits.max_prompt_chars
@@ -212,6 +198,31 @@ def _files(folder: Path) -> Iterator[Path]:
         for name in sorted(files):
             if not name.startswith(".") and name.endswith((".txt", ".yaml", ".yml")):
                 yield Path(place, name)
+
+
+def _leaves(node: yaml.Node, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], yaml.Node]]:
+    if not isinstance(node, yaml.MappingNode):
+        yield keys, node
+        return
+    for key, value in node.value:
+        yield from _leaves(value, (*keys, str(key.value)))
+
+
+def _entries(
+    path: Path, node: yaml.Node, checked: Callable[[str, float, str], Value]
+) -> list[Value]:
+    """The texts of a list, each with the weight before it: ``3::red``."""
+    if not isinstance(node, yaml.SequenceNode):
+        raise WildcardFault(f"{_place(path, node)}: must be a list of texts")
+    values = []
+    for entry in node.value:
+        place = _place(path, entry)
+        if not isinstance(entry, yaml.ScalarNode):
+            raise WildcardFault(f"{place}: must be a text, with its weight as in 3::red")
+        weighted = _WEIGHT.fullmatch(entry.value)
+        text, weight = (weighted[2], float(weighted[1])) if weighted else (entry.value, 1.0)
+        values.append(checked(text, weight, place))
+    return values
 
 
 def _place(path: Path, node: yaml.Node) -> str:

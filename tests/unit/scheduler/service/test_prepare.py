@@ -596,6 +596,50 @@ def test_memory_stays_flat_over_four_times_the_rows(
     assert peaks[1] < peaks[0] * 1.3
 
 
+# Dynamic prompts
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    (tmp_path / "colour.txt").write_text("red\nblue\n")
+    return tmp_path
+
+
+def test_a_job_file_asks_for_every_combination(tmp_path: Path, colours: Path) -> None:
+    content = "dynamic_prompts: combinatorial\nwildcards: [.]\nitems:\n"
+    content += " - prompt: a __colour__ {x|y}\n"
+    job_file = tmp_path / "job.yaml"
+    job_file.write_text(content)
+    options = SubmitOptions(manifest=str(job_file))
+    with prepared(options, limits=Limits(), describe=lambda *_: make_card()) as work:
+        assert isinstance(work.sink, ItemSpool)
+        ((_, count, _),) = work.sink.shards()
+        assert (work.rows, work.items, count) == (1, 4, 4)
+        before = work.digest
+    (colours / "colour.txt").write_text("red\ngreen\n")
+    with prepared(options, limits=Limits(), describe=lambda *_: make_card()) as work:
+        assert work.digest != before
+
+
+def test_a_template_that_cannot_be_used_is_a_problem_of_file_line_and_field(
+    tmp_path: Path, colours: Path
+) -> None:
+    manifest = tmp_path / "a.csv"
+    manifest.write_text("prompt,negative_prompt\na,b\na __colours__,{b\n")
+    options = SubmitOptions(
+        manifest=str(manifest), dynamic_prompts="random", wildcards=[str(colours)]
+    )
+    with (
+        pytest.raises(ManifestProblems) as caught,
+        prepared(options, limits=Limits(), describe=lambda *_: make_card()),
+    ):
+        pass
+    assert caught.value.message == (
+        f"{manifest}:3: prompt: colours: there is no such wildcard in {colours};"
+        " did you mean __colour__?"
+    )
+
+
 # Anything
 
 

@@ -90,7 +90,7 @@ def test_words_beyond_the_first_chunk_are_read_where_there_are_more(whole: Any) 
 
 
 def test_a_picture_does_not_depend_on_how_long_its_neighbours_prompt_is(whole: Any) -> None:
-    changes = {"prompt_syntax": "weighted", "max_sequence_length": 150}
+    changes: dict[str, Any] = {"prompt_syntax": "weighted", "max_sequence_length": 150}
     short, long = pictures(whole, "a (cat:1.2)", "a " * 120, **changes)
     again, other = pictures(whole, "a (cat:1.2)", "b", **changes)
     assert apart(short, again) == 0
