@@ -24,6 +24,12 @@ FLOW_SIGMAS: Final = frozenset(
 )
 """Diffusers' schedulers with an option ``use_flow_sigmas``."""
 
+QUANTIZATIONS: Final[tuple[str, ...]] = ()
+"""Ways to quantize that the engine has."""
+
+CACHES: Final[tuple[str, ...]] = ()
+"""Caching hooks that the engine has."""
+
 DISTILLED: Final = frozenset({"SCMScheduler"})
 """Only what was trained with it takes it."""
 
@@ -97,6 +103,15 @@ def check_text(settings: Mapping[str, Any], family: Family) -> None:
         raise FieldError(
             "max_sequence_length", f"must be at most {MAX_CLIP_TOKENS} for {family.title}"
         )
+
+
+def check_lossy(settings: Mapping[str, Any]) -> None:
+    """Refuse accelerations the engine has not: what is asked for is never passed over."""
+    for name, known in (("quantization", QUANTIZATIONS), ("cache", CACHES)):
+        value = settings.get(name)
+        if value is not None and value not in known:
+            allowed = f"allowed: {', '.join(known)}" if known else "there is none yet; remove it"
+            raise FieldError(name, f"knows no {value!r}; {allowed}")
 
 
 def check_upscaler(factor: int, card: ModelCard) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from scheduler.manifest.abilities import (
     check_adapters,
+    check_lossy,
     check_sampler,
     check_text,
     check_upscaler,
@@ -85,6 +86,7 @@ class GroupTable:
             _check_side(name, side, card)
         _check_clip_skip(settings.get("clip_skip"), card)
         check_text(settings, card.family)
+        check_lossy(settings)
         check_adapters(settings, inputs, kind, card.family)
         sampler = _sampler(chosen("scheduler", card.scheduler))
         check_sampler(sampler, card)

@@ -267,6 +267,12 @@ NETS = (ControlNet(model="canny"), ControlNet(model="depth", scale=0.5))
             NONE,
             "upscale: x4 makes pictures 4 times as large, not 2",
         ),
+        (
+            {"quantization": "int8"},
+            NONE,
+            "quantization: knows no 'int8'; there is none yet",
+        ),
+        ({"cache": "faster"}, NONE, "cache: knows no 'faster'; there is none yet; remove it"),
         ({"true_cfg_scale": 2.0}, NONE, "true_cfg_scale: is not used by Stable Diffusion 1.x"),
         ({"max_sequence_length": 1000}, NONE, "max_sequence_length: must be at most 602"),
         (
@@ -277,7 +283,7 @@ NETS = (ControlNet(model="canny"), ControlNet(model="depth", scale=0.5))
         ),
         ({"model": "plain", "scheduler": "euler"}, NONE, "scheduler: 'euler' does not suit other"),
     ],
-    ids=range(17),
+    ids=range(19),
 )
 def test_what_a_family_does_not_take_is_refused_by_its_field(
     settings: dict[str, Any], inputs: Inputs, said: str
@@ -309,8 +315,6 @@ def test_adapters_are_named_as_workers_understand_them() -> None:
         {"loras": (Lora(id="a", weight=0.5),)},
         {"upscale": Upscaler(model="x4")},
         {"prompt_syntax": "weighted"},
-        {"quantization": "int8"},
-        {"cache": "faster"},
         {"dtype": "float16"},
         {"guidance_scale": 3.0},
     ],
