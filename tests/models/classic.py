@@ -224,8 +224,11 @@ def lora(file: Path, model: Path, *, seed: int = 8, text: bool = False, rank: in
     return file
 
 
-def ip_adapter(folder: Path, model: Path, *, tokens: int = 4) -> Path:
-    """An IP-Adapter for the UNet of `model`, with its image encoder, as on the hub."""
+def ip_adapter(folder: Path, model: Path, *, plus: bool = False) -> Path:
+    """An IP-Adapter for the UNet of `model`, with its image encoder, as on the hub.
+
+    With `plus` one that looks at all of the encoder's states, not at its summary.
+    """
     import torch
     from diffusers import UNet2DConditionModel
     from safetensors.torch import save_file
@@ -233,12 +236,8 @@ def ip_adapter(folder: Path, model: Path, *, tokens: int = 4) -> Path:
     torch.manual_seed(9)
     unet = UNet2DConditionModel.from_pretrained(model / "unet")
     cross = unet.config.cross_attention_dim
-    weights = {
-        "image_proj.proj.weight": torch.randn(tokens * cross, 32) * 0.2,
-        "image_proj.proj.bias": torch.zeros(tokens * cross),
-        "image_proj.norm.weight": torch.ones(cross),
-        "image_proj.norm.bias": torch.zeros(cross),
-    }
+    shapes = _resampler(cross) if plus else _projection(cross)
+    weights = {f"image_proj.{name}": _drawn(name, shape) for name, shape in shapes.items()}
     # Numbered as diffusers counts attention layers: odd ones look at the text.
     names = [name for name in unet.attn_processors if "motion_modules" not in name]
     for number, name in enumerate(names):
@@ -251,3 +250,39 @@ def ip_adapter(folder: Path, model: Path, *, tokens: int = 4) -> Path:
     parts.clip_image_encoder().save_pretrained(folder / "models" / "image_encoder")
     parts.clip_image_processor().save_pretrained(folder / "models" / "image_encoder")
     return folder
+
+
+def _projection(cross: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of one linear layer to four tokens and their norm."""
+    linear = {"proj.weight": (4 * cross, 32), "proj.bias": (4 * cross,)}
+    return {**linear, "norm.weight": (cross,), "norm.bias": (cross,)}
+
+
+def _resampler(cross: int, inner: int = 64) -> dict[str, tuple[int, ...]]:
+    """Shapes of four layers of attention, in the original names."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "latents": (1, 4, inner),
+        "proj_in.weight": (inner, 32),
+        "proj_in.bias": (inner,),
+        "proj_out.weight": (cross, inner),
+        "proj_out.bias": (cross,),
+        "norm_out.weight": (cross,),
+        "norm_out.bias": (cross,),
+    }
+    for layer in (f"layers.{number}" for number in range(4)):
+        for norm in ("0.norm1", "0.norm2", "1.0"):
+            shapes |= {f"{layer}.{norm}.{end}": (inner,) for end in ("weight", "bias")}
+        shapes[f"{layer}.0.to_q.weight"] = (inner, inner)
+        shapes[f"{layer}.0.to_kv.weight"] = (2 * inner, inner)
+        shapes[f"{layer}.0.to_out.weight"] = (inner, inner)
+        shapes[f"{layer}.1.1.weight"] = (4 * inner, inner)
+        shapes[f"{layer}.1.3.weight"] = (inner, 4 * inner)
+    return shapes
+
+
+def _drawn(name: str, shape: tuple[int, ...]) -> Any:
+    import torch
+
+    if len(shape) > 1:
+        return torch.randn(shape) * 0.2
+    return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)

@@ -64,11 +64,26 @@ def reads_hidden_states(file: Path) -> bool:
 
     diffusers decides by the class of the projection, which follows from its weights
     (``_convert_ip_adapter_image_proj_to_diffusers``): one linear layer takes the summary.
+    Raises `ModelUnusable` for what looks at faces, which are not found here.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(file, framework="pt") as opened:
-        return "image_proj.proj.weight" not in set(opened.keys())
+    try:
+        with safe_open(file, framework="pt") as opened:
+            names = {key.removeprefix("image_proj.") for key in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelUnusable(f"{file} is not a whole safetensors file: {error}") from error
+    if "proj.weight" in names:
+        return False
+    faces = "perceiver_resampler.proj_in.weight" in names or (
+        "norm.weight" in names and "proj.3.weight" not in names
+    )
+    if faces:
+        raise ModelUnusable(
+            f"{file} is a FaceID adapter: it takes faces that another program found, not pictures",
+            hint="use one of the ip-adapter, -plus or -full files",
+        )
+    return True
 
 
 def weights_hash(file: Path) -> str:
@@ -163,6 +178,8 @@ class PicturePrompts:
         import torch
 
         self._pipeline = bench.pipeline
+        # A UNet that reads the guidance scale computes no negative, whatever the scale.
+        guided = guided and bench.pipeline.unet.config.time_cond_proj_dim is None
         halves = ("no_look", "look") if guided else ("look",)
         found = [torch.stack([row[name] for row in rows]) for name in halves]
         self.embeddings = [torch.cat(found).to(bench.device, bench.dtype)]

@@ -435,8 +435,15 @@ def test_controlnets_guide(
     assert not np.array_equal(ours, without)
 
 
-@pytest.mark.parametrize("guidance_scale", [6.0, 1.0])
-@pytest.mark.parametrize("kind", ["text-to-image", IMAGE_TO_IMAGE])
+@pytest.mark.parametrize(
+    ("kind", "guidance_scale", "plus"),
+    [
+        ("text-to-image", 6.0, False),
+        ("text-to-image", 6.0, True),
+        ("text-to-image", 1.0, True),
+        (IMAGE_TO_IMAGE, 1.0, False),
+    ],
+)
 @pytest.mark.parametrize("model", [SD, XL], ids=["sd", "sdxl"])
 def test_an_ip_adapter_takes_after_a_picture(
     tmp_path_factory: pytest.TempPathFactory,
@@ -444,11 +451,12 @@ def test_an_ip_adapter_takes_after_a_picture(
     model: Kind,
     kind: str,
     guidance_scale: float,
+    plus: bool,
 ) -> None:
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
     folder = built(model, tmp_path_factory)
-    place = classic.ip_adapter(tmp_path / "ip", folder)
+    place = classic.ip_adapter(tmp_path / "ip", folder, plus=plus)
     adapter = IpAdapter(model=str(place), scale=0.6)
     changes = {} if kind == "text-to-image" else {"strength": 0.75}
     spec = make_spec(
