@@ -40,9 +40,16 @@ class Benches:
     _made: dict[tuple[Phase, str | None], Bench] = field(default_factory=dict)
     _laid_out: tuple[Phase, str | None, Mode] | None = None
 
+    def components(self, phase: Phase) -> tuple[str, ...]:
+        """What the adapter needs for `phase`, but text encoders the model was saved without."""
+        names = self.adapter.components(self.spec, phase)
+        if phase is not Phase.ENCODE:
+            return names
+        return tuple(name for name in names if name in self.model.weighted)
+
     def bench(self, phase: Phase, encoder: str | None = None) -> Bench:
         """The bench of `phase`; for encoding that of one text encoder."""
-        names = (encoder,) if encoder is not None else self.adapter.components(self.spec, phase)
+        names = (encoder,) if encoder is not None else self.components(phase)
         if self._laid_out != (phase, encoder, self.mode):
             self._laid_out = None
             self._lay_out(phase, names)
@@ -102,16 +109,10 @@ class Benches:
             self.pool.place([part])
 
     def _all(self) -> tuple[str, ...]:
-        return tuple(
-            dict.fromkeys(n for phase in Phase for n in self.adapter.components(self.spec, phase))
-        )
+        return tuple(dict.fromkeys(n for phase in Phase for n in self.components(phase)))
 
     def _after_encoding(self) -> tuple[str, ...]:
-        return tuple(
-            dict.fromkeys(
-                n for phase in _AFTER_ENCODING for n in self.adapter.components(self.spec, phase)
-            )
-        )
+        return tuple(dict.fromkeys(n for phase in _AFTER_ENCODING for n in self.components(phase)))
 
     def _is_kept(self, name: str) -> bool:
         return self.pool.has(self.model.source(name, self.spec, self.dtype))

@@ -125,6 +125,9 @@ def load_weightless(folder: Path) -> dict[str, Any]:
     for name, (library, class_name) in named_classes(read_index(folder)).items():
         if _has_weights(class_name):
             continue
+        if name.startswith("tokenizer") and class_name.endswith("Processor"):
+            # FLUX.2 has one that reads pictures too, for which it needs torchvision.
+            class_name = "AutoTokenizer"  # noqa: PLW2901
         kind = find_class(library, class_name, folder / "model_index.json")
         try:
             loaded[name] = _weightless(kind, folder / name)

@@ -46,7 +46,7 @@ class Phases:
         texts = [text for text in self._texts(task) if text not in task.rows]
         if not texts:
             return
-        for encoder in adapter.components(self.spec, Phase.ENCODE):
+        for encoder in self.benches.components(Phase.ENCODE):
             for negative in (False, True):
                 missing = [
                     text
@@ -191,7 +191,7 @@ class Phases:
                 task.again[number] = _faulty(number, "embeddings are not finite")
 
     def _count_tokens(self, task: Task) -> None:
-        encoders = self.benches.adapter.components(self.spec, Phase.ENCODE)
+        encoders = self.benches.components(Phase.ENCODE)
         bench = self._bench(Phase.ENCODE, encoders[-1])
         limit = self.benches.adapter.token_limit(bench)
         for item in task.items.values():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +24,7 @@ GIB = 2**30
 Make = Callable[..., DiffusionRenderer]
 Render = Callable[..., Any]
 
-NAMES = ("sd3", "flux-true-cfg", "flux2", "klein", "pixart", "sana", "qwen")
+NAMES = ("sd3", "sd3-without-t5", "flux-true-cfg", "flux2", "klein", "pixart", "sana", "qwen")
 FAMILIES = [*(case for case in CASES if case.name in NAMES), GUIDED]
 
 
@@ -91,3 +94,22 @@ def test_a_prompt_longer_than_what_is_read_is_reported(
 
     # A token for each letter and each word's beginning, and one for the end.
     assert [pictures[n].truncated_tokens for n in range(3)] == [0, 30 + 8 + 1 - 20, 0]
+
+
+def test_a_processor_for_texts_and_pictures_is_read_as_a_tokenizer(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, make_renderer: Make, render: Render
+) -> None:
+    (flux2,) = (case for case in FAMILIES if case.name == "flux2")
+    spec = short(make_spec(flux2, folder_of(flux2, tmp_path_factory)))
+    folder = shutil.copytree(spec.model, tmp_path / "as released")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "PixtralProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    released = msgspec.structs.replace(spec, model=str(folder))
+
+    pictures = [
+        render(make_renderer(open_device("cpu")), one, Mode.CPU, ITEMS).pictures
+        for one in (spec, released)
+    ]
+
+    assert all(same(pictures[0][n], pictures[1][n]) for n in range(len(ITEMS)))
