@@ -100,7 +100,7 @@ def original_in_file(path: Path, store: ObjectStore | None = None) -> Original:
         batch=record.batch,
         dtype=str(record.rendering.get("dtype", "auto")),
         rendering=record.rendering,
-        output={"format": _FORMATS[found.format]},
+        output={"format": _FORMATS[found.format]} | _shown(record.output),
         inputs=_inputs(record.item, path, store),
     )
 
@@ -111,6 +111,7 @@ class _Record(msgspec.Struct):
     item: dict[str, Any] = {}
     batch: BatchShape = BatchShape()
     rendering: dict[str, Any] = {}
+    output: dict[str, Any] = {}  #: the job's options of files, where they are not the usual
 
 
 @contextmanager
@@ -153,8 +154,11 @@ def _batch(rendering: Mapping[str, Any], shape: BatchShape) -> BatchShape:
 def _output_of(job: Job, row: ImageRow) -> dict[str, Any]:
     """The job's options that show in pixels; a safety checker's work cannot be undone."""
     options = json.loads(job.output) if job.output else {}
-    kept = {name: options[name] for name in _PIXEL_OPTIONS if name in options}
-    return {"format": ImageFormat.PNG.value} | kept
+    return {"format": ImageFormat.PNG.value} | _shown(options)
+
+
+def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in _PIXEL_OPTIONS if name in options}
 
 
 _PIXEL_OPTIONS: Final = ("format", "quality", "watermark", "safety", "safety_model")

@@ -17,13 +17,15 @@ import msgspec
 from storage.contract.claims import ClaimedTask, Rendering
 from storage.contract.items import GroupSpec, Item
 from storage.contract.keys import render_key
-from storage.contract.output import Embed
+from storage.contract.output import Embed, OutputOptions
 from storage.contract.record import item_fields
 from storage.embedded.xmp import SourceType
 from workers.engine.ports import Facts, Picture
 from workers.output.encode import NO_TEXTS, Texts
 
 FORMAT_VERSION: Final = 1
+
+_AS_MOST: Final = OutputOptions()
 
 _A1111_SAMPLERS: Final = {
     "ddim": "DDIM",
@@ -59,6 +61,7 @@ def rendering_of(task: ClaimedTask, facts: Facts, picture: Picture) -> Rendering
         versions=facts.versions,
         steps_down=facts.steps_down,
         retried_in=picture.retried_in,
+        retried_phase=picture.retried_phase,
         loras=dict(facts.loras),
         attention=facts.attention,
         compiled=facts.compiled,
@@ -144,6 +147,8 @@ def canonical_json(
         record["template"] = item.template
     if item.negative_template is not None:
         record["negative_template"] = item.negative_template
+    if task.output != _AS_MOST:
+        record["output"] = task.output
     if pixels is not None:
         record["pixels_sha256"] = pixels
     return msgspec.json.encode(record, order="sorted").decode()

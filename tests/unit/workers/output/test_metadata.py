@@ -15,8 +15,9 @@ from scheduler.manifest.problems import Problems
 from storage.contract.capability import Mode
 from storage.contract.claims import ClaimedTask, Rendering
 from storage.contract.items import BatchShape, ControlNet, IpAdapter, Item, Lora, Upscaler
+from storage.contract.output import ImageFormat, OutputOptions
 from storage.contract.record import item_fields
-from storage.contract.record import item_fields
+from storage.embedded.xmp import SourceType
 from storage.testing.factories import make_card, make_item, make_spec
 from workers.engine.ports import Facts, Picture
 from workers.output.metadata import (
@@ -24,6 +25,7 @@ from workers.output.metadata import (
     key_of,
     parameters_text,
     rendering_of,
+    source_of,
 )
 
 FACTS = Facts(dtype="bfloat16", device="card", weights="cafe" * 4, versions={"torch": "2"})
@@ -267,3 +269,32 @@ def test_fields_that_say_nothing_are_left_out_of_the_record() -> None:
     assert "revision" not in fields
     assert "tags" not in fields
     assert fields["negative_prompt"] == ""
+
+
+def test_the_record_says_how_its_file_was_made_where_that_is_not_usual() -> None:
+    usual = json.loads(canonical_json(make_item(0), 0, make_task(), make_rendering(), key="k"))
+    task = make_task(output=OutputOptions(format=ImageFormat.JPEG, watermark="ours"))
+    other = json.loads(canonical_json(make_item(0), 0, task, make_rendering(), key="k"))
+
+    assert "output" not in usual
+    assert other["output"] == {"format": "jpeg", "watermark": "ours"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        ("text-to-image", SourceType.MADE),
+        ("image-to-image", SourceType.COMPOSED),
+        ("inpaint", SourceType.COMPOSED),
+    ],
+)
+def test_a_picture_made_from_another_says_that_it_is_a_composite(
+    kind: str, source: SourceType
+) -> None:
+    assert source_of(make_spec(kind=kind)) is source
+
+
+def test_the_strength_of_an_input_picture_is_what_others_call_denoising_strength() -> None:
+    text = parameters_text(make_item(0), make_spec(strength=0.75), make_rendering())
+
+    assert "Denoising strength: 0.75" in text
