@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ CACHE: Final = "RENDERMILL_MODEL_CACHE"
 
 _SHARD: Final = "4GB"
 
+_one_at_a_time: Final = threading.Lock()  # accelerate changes torch while it builds a model
+
 
 def cache_folder() -> Path:
     """Where converted checkpoints are kept."""
@@ -47,9 +50,10 @@ def folder_of(file: Path) -> Path:
     except ModelError as error:
         raise ModelUnusable(error.message, hint=error.hint) from error
     folder = cache_folder() / _key(file)
-    if not (folder / "model_index.json").is_file():
-        log.info("converting a checkpoint", action="model_converting", file=str(file))
-        _convert(file, original, folder)
+    with _one_at_a_time:
+        if not (folder / "model_index.json").is_file():
+            log.info("converting a checkpoint", action="model_converting", file=str(file))
+            _convert(file, original, folder)
     return folder
 
 
@@ -93,8 +97,10 @@ def _base(original: Original, folder: Path, file: Path) -> Path:
 def _load(file: Path, original: Original, base: Path) -> Any:
     import diffusers
     import torch
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
     from safetensors import SafetensorError
 
+    diffusers.utils.logging.disable_progress_bar()
     kind = getattr(diffusers, original.pipeline)
     try:
         pipeline = kind.from_single_file(
@@ -106,7 +112,10 @@ def _load(file: Path, original: Original, base: Path) -> Any:
         )
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+    except (
+        *(OSError, ValueError, RuntimeError, KeyError, TypeError),
+        *(SafetensorError, SingleFileComponentError),
+    ) as error:
         raise ModelUnusable(f"{file}: {first_line(error)}") from error
     for name, component in pipeline.components.items():
         parameters = component.parameters() if hasattr(component, "parameters") else ()
