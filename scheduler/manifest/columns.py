@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any, Final
 
-from scheduler.manifest.fields import FIELDS, TAG_PREFIX, field_named
+from scheduler.manifest.fields import FIELDS, KIND, TAG_PREFIX, field_named
 from scheduler.manifest.problems import FieldError
 from scheduler.manifest.readers.base import Values
 
@@ -52,6 +52,7 @@ class Columns:
         self.pictures: list[tuple[str, str]] = [
             (name, by_field[name]) for name in PICTURE_FIELDS if name in by_field
         ]
+        self.kind = by_field.get(KIND)
         self.group_fields = tuple(name for name in GROUP_FIELDS if name in by_field)
         self.group_values = _getter([by_field[name] for name in self.group_fields])
 

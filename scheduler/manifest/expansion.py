@@ -29,6 +29,8 @@ from storage.contract.items import SEED_MAX, Item, derive_seed
 SHOWN_COLUMNS: Final = 20
 """Columns named in an error about them."""
 
+_NO_PICTURES: Final = NONE.keys
+
 _KEPT_COLUMNS = 10_000  # sets of columns worked out
 _KEPT_SETTINGS = 100_000  # settings checked
 
@@ -133,7 +135,8 @@ class Expander:
         self._check_counts(counts, bases)
         for number, group in enumerate(groups):
             prompt, negative = pairs[number]
-            base, keys = bases[number], inputs[number].keys
+            base, pictures = bases[number], inputs[number]
+            keys = _NO_PICTURES if pictures is NONE else pictures.keys
             if dynamic is not None:
                 like = Item(row, line, 0, prompt, negative, 0, tags, *keys)
                 self._add_made(group, like, dynamic.texts(prompt, negative, row, count), base)
@@ -307,7 +310,7 @@ class Expander:
             value = values[column]
             if self._given(value):
                 tags[tag] = value if type(value) is str else _tag_text(tag, value)
-        kind = columns.by_field.get(KIND)
+        kind = columns.kind
         if kind is not None and self._given(values[kind]) and not _is_kind(values[kind]):
             tags[KIND] = _tag_text(KIND, values[kind])
             self.tag_names.add(KIND)

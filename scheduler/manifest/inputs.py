@@ -119,15 +119,16 @@ class InputReader:
             for step in self._sweep
         ]
 
-    def expect(self, values: Values | FieldError) -> None:
-        """Begin to open what this row names."""
+    def expect(self, values: Values | FieldError) -> bool:
+        """Begin to open what this row names; whether it names anything."""
         if isinstance(values, FieldError) or _NAMES.isdisjoint(values):
-            return
+            return False
         for name in _NAMES & values.keys():
             value = values[name]
             for reference in value if isinstance(value, list) else [value]:
                 if isinstance(reference, str) and reference:
                     self._pictures.expect(reference.strip())
+        return True
 
     def _looked(self, named: Mapping[str, Any]) -> Inputs:
         return Inputs(
@@ -151,13 +152,18 @@ class InputReader:
             raise FieldError(field, str(error)) from None
 
 
-def ahead(rows: Iterable[Row], expect: Callable[[Values | FieldError], None]) -> Iterator[Row]:
-    """The same rows in the same order, each announced to `expect` some rows before its turn."""
+def ahead(rows: Iterable[Row], expect: Callable[[Values | FieldError], bool]) -> Iterator[Row]:
+    """The same rows in the same order, each announced to `expect` some rows before its turn.
+
+    As long as `expect` says that there is nothing to wait for, rows are passed on at once.
+    """
     waiting: deque[Row] = deque()
     failed: Exception | None = None
     try:
         for row in rows:
-            expect(row[1])
+            if not expect(row[1]) and not waiting:
+                yield row
+                continue
             waiting.append(row)
             if len(waiting) > _AHEAD:
                 yield waiting.popleft()
