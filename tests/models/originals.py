@@ -136,12 +136,10 @@ def _vae(folder: Path) -> Tensors:
     def rename(name: str) -> str:
         name = re.sub(r"down_blocks\.(\d+)\.resnets\.", r"down.\1.block.", name)
         name = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0\.", r"down.\1.downsample.", name)
-        for part, original in (("resnets.", "block."), ("upsamplers.0.", "upsample.")):
-            name = re.sub(
-                rf"up_blocks\.(\d+)\.{re.escape(part)}",
-                lambda found, original=original: f"up.{levels - 1 - int(found[1])}.{original}",
-                name,
-            )
+        if found := re.search(r"up_blocks\.(\d+)\.(resnets|upsamplers\.0)\.", name):
+            part = "block" if found[2] == "resnets" else "upsample"
+            level = levels - 1 - int(found[1])
+            name = f"{name[: found.start()]}up.{level}.{part}.{name[found.end() :]}"
         for original, ours in _VAE_NAMES:
             name = name.replace(ours, original)
         return name

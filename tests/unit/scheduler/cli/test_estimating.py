@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.cli import estimating
+from scheduler.cli import console, estimating
 from scheduler.cli.estimating import parse_size
 from storage.contract.errors import InputError
 from storage.testing.factories import make_card
@@ -48,7 +48,7 @@ def test_a_card_that_is_too_small_is_told(program: Program) -> None:
 
 
 def test_the_table_fits_a_terminal(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimating.out, "width", 80)
+    monkeypatch.setattr(console.out, "width", 80)
     printed = program("estimate", "sd15", "--size", "1024x768", "--batch", "16", at=None)
     assert max(len(line) for line in printed.out.splitlines()) <= 80
 
