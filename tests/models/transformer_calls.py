@@ -71,7 +71,9 @@ def phased(
     watched = Watched(run.adapter)
     run.adapter = watched
     pictures = run.pictures(items, inputs)
-    usual = 0.6 if spec.needs_picture else 1.0
+    family = run.family
+    usual = family.inpaint_strength if spec.kind == INPAINT else family.strength
+    usual = usual if spec.needs_picture else 1.0
     share = usual if spec.strength is None else spec.strength
     done = spec.num_inference_steps - int(spec.num_inference_steps * (1 - share))
     assert run.steps == list(range(1, done + 1))

@@ -134,7 +134,7 @@ PICTURED = [
         ("flux", "Flux", (IMAGE_TO_IMAGE, INPAINT)),
         ("flux-true-cfg", "Flux", (IMAGE_TO_IMAGE,)),
         ("qwen", "QwenImage", (IMAGE_TO_IMAGE, INPAINT)),
-        ("z-image", "ZImage", (IMAGE_TO_IMAGE,)),
+        ("z-image", "ZImage", (IMAGE_TO_IMAGE, INPAINT)),
     )
     for kind, suffix in ((IMAGE_TO_IMAGE, "Img2Img"), (INPAINT, "Inpaint"))
     if kind in kinds

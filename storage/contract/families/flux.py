@@ -18,6 +18,7 @@ FLUX: Final = Family(
     covers=("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline"),
     denoiser="transformer",
     text_encoders=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
+    controlnet_pipelines={TEXT_TO_IMAGE: "FluxControlNetPipeline"},
     loras=True,
     samplers=SamplerSet.FLOW,
     guidance=Guidance.EMBEDDED,

@@ -26,6 +26,7 @@ STABLE_DIFFUSION_3: Final = Family(
         ("tokenizer_2", "text_encoder_2"),
         ("tokenizer_3", "text_encoder_3"),
     ),
+    controlnet_pipelines={TEXT_TO_IMAGE: "StableDiffusion3ControlNetPipeline"},
     loras=True,
     samplers=SamplerSet.FLOW,
     num_inference_steps=28,

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from storage.contract.families.record import Family, SamplerSet
-from storage.contract.items import IMAGE_TO_IMAGE, TEXT_TO_IMAGE
+from storage.contract.items import IMAGE_TO_IMAGE, INPAINT, TEXT_TO_IMAGE
 
 Z_IMAGE: Final = Family(
     name="z-image",
     title="Z-Image",
-    pipelines={TEXT_TO_IMAGE: "ZImagePipeline", IMAGE_TO_IMAGE: "ZImageImg2ImgPipeline"},
-    covers=("ZImagePipeline", "ZImageImg2ImgPipeline"),
+    pipelines={
+        TEXT_TO_IMAGE: "ZImagePipeline",
+        IMAGE_TO_IMAGE: "ZImageImg2ImgPipeline",
+        INPAINT: "ZImageInpaintPipeline",
+    },
+    covers=("ZImagePipeline", "ZImageImg2ImgPipeline", "ZImageInpaintPipeline"),
     denoiser="transformer",
     text_encoders=(("tokenizer", "text_encoder"),),
     loras=True,

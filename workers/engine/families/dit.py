@@ -13,6 +13,7 @@ from typing import Any
 from storage.contract.items import IMAGE_TO_IMAGE, INPAINT, GroupSpec
 from workers.engine.families.base import Bench, DenoiseInputs, Inputs, Phase, Picture, Row, Tensor
 from workers.engine.families.classic import make_scheduler, stepper
+from workers.engine.families.control import EncodedBefore, control_options, standing_in
 
 
 class Transformer:
@@ -69,7 +70,14 @@ class Transformer:
             row["image_latents"] = self.latents_of(bench, pixels, generator)[0].cpu()
         if inputs.mask_image is not None:
             row["mask_image"] = _latent_mask(bench, inputs.mask_image)
+        for number, control in enumerate(inputs.control_images):
+            latents = self.control_latents(bench, preprocess(bench, control), generator)
+            row[f"control_{number}"] = latents[0].cpu()
         return row
+
+    def control_latents(self, bench: Bench, pixels: Tensor, generator: Any) -> Tensor:
+        """Shape (1, channels, height, width): what the VAE makes of a control picture."""
+        return sampled(bench.pipeline.vae.encode(pixels), generator)
 
     def latents_of(self, bench: Bench, pixels: Tensor, generator: Any) -> Tensor:
         """Shape (1, channels, height, width): the picture as the denoiser sees latents."""
@@ -122,17 +130,24 @@ def run(bench: Bench, inputs: DenoiseInputs, **arguments: Any) -> Tensor:
     """`call` for a pipeline that tells its steps in its own way."""
     pipeline, spec = bench.pipeline, bench.spec
     own = pipeline.scheduler
+    controls = [
+        batch_of(bench, inputs.conditions, f"control_{number}")
+        for number in range(len(spec.controlnets))
+    ]
+    vae = EncodedBefore(bench, controls) if controls else pipeline.vae
     # A fresh one per call: samplers keep state, and a broken-off call leaves it behind.
     pipeline.scheduler = make_scheduler(spec.scheduler, own)
     try:
-        return pipeline(
-            width=spec.width,
-            height=spec.height,
-            num_inference_steps=spec.num_inference_steps,
-            generator=list(inputs.generators),
-            output_type="latent",
-            **arguments,
-        ).images
+        with standing_in(pipeline, vae):
+            return pipeline(
+                width=spec.width,
+                height=spec.height,
+                num_inference_steps=spec.num_inference_steps,
+                generator=list(inputs.generators),
+                output_type="latent",
+                **control_options(bench, inputs),
+                **arguments,
+            ).images
     finally:
         pipeline.scheduler = own
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage.contract.items import GroupSpec
 from workers.engine.families.base import Bench, DenoiseInputs, Row, Tensor
+from workers.engine.families.control import standing_in
 from workers.engine.families.dit import (
     Transformer,
     batch_of,
@@ -101,12 +102,8 @@ class Flux2Klein(Flux2):
             arguments["negative_prompt_embeds"] = negatives
         # A distilled model ignores the scale, and the pipeline warns of any above 1.
         scale = 1.0 if distilled else bench.spec.guidance_scale
-        own = pipeline.vae
-        pipeline.vae = _NoStatistics(pipeline.transformer.config.in_channels)
-        try:
+        with standing_in(pipeline, _NoStatistics(pipeline.transformer.config.in_channels)):
             return call(bench, inputs, on_step, guidance_scale=scale, **arguments)
-        finally:
-            pipeline.vae = own
 
     def decode(self, bench: Bench, latents: Tensor) -> Tensor:
         """Undo the standardisation by the VAE's statistics, decode."""

@@ -72,6 +72,10 @@ class StableDiffusion3(Transformer):
             ),
         }
 
+    def control_latents(self, bench: Bench, pixels: Tensor, generator: Any) -> Tensor:
+        """The most probable ones: diffusers draws here, but from no generator it is given."""
+        return bench.pipeline.vae.encode(pixels).latent_dist.mode()
+
     def denoise(
         self, bench: Bench, inputs: DenoiseInputs, on_step: Callable[[int], None]
     ) -> Tensor:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from storage.contract.items import GroupSpec
 from workers.engine.families.base import Bench, DenoiseInputs, Row, Tensor
+from workers.engine.families.control import standing_in
 from workers.engine.families.dit import (
     Transformer,
     call,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class ZImage(Transformer):
-    """Text to image and image to image."""
+    """Text to image, image to image, inpainting."""
 
     def needs_negatives(self, spec: GroupSpec) -> bool:
         """Above 0: the scale is what is added to the prediction, one less than elsewhere."""
@@ -59,7 +61,8 @@ class ZImage(Transformer):
         arguments["prompt_embeds"] = _texts(bench, inputs.prompts)
         if inputs.negatives is not None:
             arguments["negative_prompt_embeds"] = _texts(bench, inputs.negatives)
-        with _one_by_one(bench):
+        vae = _UnusedVae(bench.pipeline.vae)
+        with _one_by_one(bench), standing_in(bench.pipeline, vae):
             return call(
                 bench, inputs, on_step, guidance_scale=bench.spec.guidance_scale, **arguments
             )
@@ -80,6 +83,17 @@ class ZImage(Transformer):
             enable_thinking=True,
         )
         return count_tokens(tokenizer, whole)
+
+
+class _UnusedVae:
+    """Stands for the VAE when inpainting, where the pipeline encodes what it never looks at."""
+
+    def __init__(self, vae: Any) -> None:
+        self.config = vae.config
+
+    def encode(self, masked: Tensor) -> Any:
+        """Of the masked picture, which is given as latents already."""
+        return SimpleNamespace(latents=masked)
 
 
 def _take_latents(pipeline: Any) -> None:
