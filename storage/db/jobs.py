@@ -75,7 +75,7 @@ class Job(msgspec.Struct, frozen=True):
     deadline_at: float | None
     cpu: str
     webhook: str | None
-    output: str  #: JSON of `OutputOptions`; empty: the defaults
+    output: str = ""  #: JSON of `OutputOptions`; empty: the defaults
 
     @property
     def remaining(self) -> int:

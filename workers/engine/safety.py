@@ -9,6 +9,7 @@ Computed in float32 whatever the renderer's dtype, so that a picture is flagged 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -99,14 +100,20 @@ class SafetyChecker:
 
         from workers.engine.devices import module_bytes
 
-        device = self._device
         needed = module_bytes(self._module) + ACTIVATION_BYTES
-        if not device.has_own_memory or device.free_bytes() < needed:
-            with torch.inference_mode():
-                return self._compute(inputs)
+        if self._device.has_own_memory and self._device.free_bytes() >= needed:
+            with suppress(torch.OutOfMemoryError):  # others may share the card
+                return self._on_device(inputs)
+        with torch.inference_mode():
+            return self._compute(inputs)
+
+    def _on_device(self, inputs: Any) -> Any:
+        import torch
+
+        device = self._device
+        device.place(self._module)
         try:
             with torch.inference_mode(), device.computing():
-                device.place(self._module)
                 return device.to_host(self._compute(inputs.to(device.name)))
         finally:
             device.take_off(self._module)

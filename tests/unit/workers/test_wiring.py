@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from storage.contract.errors import LedgerUnavailable
+from storage.contract.errors import LedgerUnavailable, SettingError
 from storage.contract.states import WorkerState
 from storage.db import jobs, workers
 from storage.db.engine import Ledger, open_sqlite
@@ -135,3 +135,18 @@ def test_a_worker_of_one_job_renders_it_and_leaves(
         found = jobs.get(connection, job.id)
     assert (found.done, found.ended) == (8, True)
     assert len(list((home / "renders").rglob("*.png"))) == 8
+
+
+def test_a_certificate_that_cannot_sign_ends_the_worker_before_it_takes_work(
+    settings: WorkerSettings, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain.write_text("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n")
+    key.write_text("-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n")
+    monkeypatch.setenv("RENDERMILL_C2PA_CERTIFICATE", str(chain))
+    monkeypatch.setenv("RENDERMILL_C2PA_KEY", str(key))
+
+    with pytest.raises(SettingError, match="cannot sign"):
+        open_it(settings)
+
+    assert the_worker(ledger).state == WorkerState.GONE

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import sqlalchemy as sa
 from typer.testing import Result
 
 from scheduler.service.home import open_home
 from storage.contract.claims import Progress
+from storage.contract.output import ImageFormat, Produced, Safety, Watermark
 from storage.contract.states import Entity
-from storage.db import workers
+from storage.db import tables, workers
 from storage.db.transitions import advance
 from storage.testing.factories import add_groups, add_job, add_worker
 
@@ -295,3 +298,63 @@ def test_an_option_out_of_bounds_is_refused(program: Program, arguments: list[st
     printed = program(*arguments)
     assert printed.code == 2
     assert "Traceback" not in printed.err
+
+
+MARKED = Produced(
+    format=ImageFormat.JPEG,
+    safety=Safety(flagged=True, concepts={3: 0.012}, highest=0.012, checker="abc"),
+    blurred=True,
+    watermark=Watermark(bits=136, wrong=7),
+    signed=True,
+)
+
+
+@pytest.fixture
+def marked(home: Path) -> None:
+    """What was done to the file of shapes/1 is known."""
+    with open_home(home) as opened, opened.ledger.write() as connection:
+        connection.execute(
+            sa.update(tables.images)
+            .where(tables.images.c.job_id == 1, tables.images.c.item == 1)
+            .values(
+                phash=-2,
+                pixels_sha256="ff",
+                flagged=1,
+                produced=msgspec.json.encode(MARKED).decode(),
+            )
+        )
+
+
+@pytest.mark.usefixtures("marked")
+def test_an_image_tells_programs_what_was_done_to_its_file(read_json: ReadJson) -> None:
+    image = read_json("image", "shapes/1")
+
+    assert image["produced"] == {
+        "format": "jpeg",
+        "safety": {
+            "flagged": True,
+            "concepts": {"3": 0.012},
+            "highest": 0.012,
+            "checker": "abc",
+        },
+        "blurred": True,
+        "watermark": {"bits": 136, "wrong": 7},
+        "signed": True,
+    }
+    assert image["phash"] == "fffffffffffffffe"
+    assert image["pixels_sha256"] == "ff"
+    assert image["flagged"] is True
+
+
+@pytest.mark.usefixtures("marked")
+def test_an_image_tells_people_what_was_done_to_its_file(run: Run) -> None:
+    said = " ".join(run("image", "shapes/1").stdout.split())
+
+    assert "safety flagged: concepts 3 (+0.012); stored blurred" in said
+    assert "watermark read back with 7 of 136 bits wrong" in said
+    assert "signed C2PA" in said
+
+
+def test_an_image_nothing_was_done_to_says_nothing_of_it(run: Run, read_json: ReadJson) -> None:
+    assert read_json("image", "shapes/0")["produced"] == {}
+    assert "watermark" not in run("image", "shapes/0").stdout

@@ -168,3 +168,14 @@ def test_a_nearly_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(doctor, "FREE_BYTES", 2**62)
 
     assert warnings(of("machine", examine(Connections(home=tmp_path / "a" / "b"))))
+
+
+def test_a_certificate_that_is_half_set_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RENDERMILL_C2PA_CERTIFICATE", str(tmp_path / "chain.pem"))
+
+    found = of("signing", examine(Connections(home=tmp_path)))
+
+    assert [one.verdict for one in found] == [Verdict.BAD]
+    assert "RENDERMILL_C2PA_KEY is not" in found[0].said

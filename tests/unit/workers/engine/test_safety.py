@@ -130,6 +130,21 @@ def test_the_device_is_used_only_where_there_is_room(folder: Path, spare: int) -
     assert card.free_bytes() == card.room_bytes()
 
 
+def test_where_the_device_runs_out_after_all_the_cpu_answers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = SimulatedCard(1 << 40)
+    checker = checker_at(folder, card)
+    expected = checker_at(folder).check(PICTURES)
+
+    def full(_module: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(card, "place", full)
+
+    assert checker.check(PICTURES) == expected
+
+
 @given(
     likeness=st.lists(st.floats(-1, 1), min_size=17, max_size=17),
     special=st.lists(st.floats(-1, 1), min_size=3, max_size=3),
