@@ -107,10 +107,22 @@ def short_model(model: str) -> str:
 def settings(spec: GroupSpec) -> str:
     """What a group's images have in common, for a table."""
     sampler = spec.scheduler.removesuffix("Scheduler")
-    return (
-        f"{spec.width}x{spec.height}, {spec.num_inference_steps} steps,"
-        f" cfg {spec.guidance_scale:g}, {sampler}"
-    )
+    more = {
+        spec.kind: spec.needs_picture,
+        f"strength {spec.strength or 0:g}": spec.strength is not None,
+        f"{len(spec.loras)} LoRAs": spec.loras,
+        f"{len(spec.controlnets)} ControlNets": spec.controlnets,
+        "IP-Adapter": spec.ip_adapter,
+        "upscaled": spec.upscaler,
+    }
+    said = [
+        f"{spec.width}x{spec.height}",
+        *(text for text, holds in more.items() if holds),
+        f"{spec.num_inference_steps} steps",
+        f"cfg {spec.guidance_scale:g}",
+        sampler,
+    ]
+    return ", ".join(said)
 
 
 # Escape sequences in a prompt must not reach the terminal. Tabs and line feeds may.

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from scheduler.cli import console
+from storage.contract.items import Lora, Upscaler
 from storage.testing.factories import make_spec
 
 
@@ -164,3 +165,15 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(said)
     assert found["spec"]["width"] == 64
     assert found["text"] == "日本\n"
+
+
+def test_a_groups_settings_say_what_it_is_made_from() -> None:
+    plain = make_spec()
+    rich = make_spec(
+        kind="image-to-image", strength=0.5, loras=(Lora(id="a"),), upscaler=Upscaler(model="u")
+    )
+
+    assert console.settings(plain) == "64x64, 2 steps, cfg 4, ddim"
+    assert console.settings(rich) == (
+        "64x64, image-to-image, strength 0.5, 1 LoRAs, upscaled, 2 steps, cfg 4, ddim"
+    )
