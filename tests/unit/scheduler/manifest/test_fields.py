@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.manifest.fields import FIELDS, field_named, parse_field
+from scheduler.manifest.fields import FIELDS, field_named, is_kind, parse_field
 from scheduler.manifest.limits import Limits
 from scheduler.manifest.problems import FieldError
 from scheduler.manifest.values import cell, encodable, shown
@@ -284,3 +284,67 @@ def test_texts_of_characters_can_be_written(text: str) -> None:
 @pytest.mark.parametrize("text", ["\ud800", "a\udc00", "\udcffa"])
 def test_texts_with_half_a_surrogate_pair_cannot_be_written(text: str) -> None:
     assert not encodable(text)
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "parsed"),
+    [
+        ("resize_mode", "Pad", "pad"),
+        ("resize_mode", cell(" stretch "), "stretch"),
+        ("prompt_syntax", "WEIGHTED", "weighted"),
+        ("dtype", "float16", "float16"),
+        ("kind", "img2img", "image-to-image"),
+        ("kind", "Depth to Image", "depth-to-image"),
+        ("kind", "inpaint", "inpaint"),
+        ("image", cell(" cat.png "), "cat.png"),
+        ("strength", cell("0.75"), 0.75),
+        ("noise_level", 20, 20),
+        ("true_cfg_scale", 4, 4.0),
+    ],
+)
+def test_words_are_taken_whatever_their_case(name: str, value: object, parsed: object) -> None:
+    assert parse(name, value) == parsed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("resize_mode", "fill", "must be one of crop, pad, stretch, not 'fill'"),
+        ("dtype", "int8", "must be one of auto, float32, bfloat16, float16, not 'int8'"),
+        ("prompt_syntax", 7, "must be text, not 7"),
+        ("kind", "star", "must be one of text-to-image, image-to-image, inpaint, depth-to-image"),
+        ("image", 7, "must be a path or a URL, not 7"),
+        ("image", " ", "is empty"),
+        ("image", ["a.png"], "must be a path or a URL, not ['a.png']"),
+        ("strength", -0.1, "must be 0 to 1, not -0.1"),
+        ("noise_level", 1001, "must be 0 to 1000, not 1001"),
+    ],
+)
+def test_other_words_are_refused_with_what_is_allowed(name: str, value: object, said: str) -> None:
+    assert problem(name, value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("value", "means"),
+    [
+        ("inpaint", True),
+        ("Image To Image", True),
+        ("txt2img", True),
+        ("animal", False),
+        ("", False),
+        (None, False),
+        (7, False),
+        (["inpaint"], False),
+    ],
+)
+def test_a_kind_is_a_field_only_where_it_names_a_kind_of_task(value: object, means: bool) -> None:
+    assert is_kind(value) is means
+
+
+@pytest.mark.parametrize("value", ["inpant", "image-to-imag", "imgs2img", "up-scale"])
+def test_what_is_nearly_a_kind_of_task_is_no_tag(value: str) -> None:
+    with pytest.raises(ValueError, match="is no kind of task; did you mean"):
+        is_kind(value)
