@@ -1,7 +1,9 @@
 """Stable Diffusion 1.x and 2.x, and the models of other kinds that were made from them.
 
-Activation constants were measured as peak live storage of the real modules (fp16, guidance on):
-the UNet 520 bytes a pixel, the VAE's decoder 1536, its encoder 1280.
+Activation constants were measured as peak live storage of modules with the released models'
+configs, in fp16 with guidance: the UNet 521 bytes a pixel of the picture (the upscaler's 978 a
+pixel of what it makes), the VAEs' decoder 1537 and encoder 1286; a text encoder 40 kB a token
+(SD 1) or 76 kB (SD 2).
 """
 
 from __future__ import annotations
@@ -41,8 +43,10 @@ STABLE_DIFFUSION: Final = Family(
     guidance_scale=7.5,
     size_multiple=8,
     min_size=8,
-    denoise_bytes_per_pixel=520.0,
-    decode_bytes_per_pixel=1536.0,
+    encode_bytes_per_token=75_800.0,
+    denoise_bytes_per_pixel=521.0,
+    decode_bytes_per_pixel=1537.0,
+    encode_bytes_per_pixel=1286.0,
 )
 
 STABLE_DIFFUSION_INPAINTING: Final = replace(
@@ -78,8 +82,7 @@ STABLE_DIFFUSION_UPSCALER: Final = replace(
     size_multiple=16,  # four times what its VAE's latents want
     min_size=16,
     latent_scale=4,
-    # A latent for 4 x 4 pixels where the others have one for 8 x 8: four times as many.
-    denoise_bytes_per_pixel=4 * 520.0,
+    denoise_bytes_per_pixel=978.0,
 )
 
 LATENT_CONSISTENCY: Final = replace(
@@ -96,5 +99,5 @@ LATENT_CONSISTENCY: Final = replace(
     guidance=Guidance.EMBEDDED,
     num_inference_steps=4,
     guidance_scale=8.5,
-    denoise_bytes_per_pixel=260.0,  # no negative beside, so the batch is not doubled
+    denoise_bytes_per_pixel=261.0,  # no negative beside, so the batch is not doubled
 )
