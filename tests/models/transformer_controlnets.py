@@ -7,14 +7,21 @@ from typing import Any
 
 from tests.models.texts import seeded
 
+_SHARED = (
+    "attention_head_dim",
+    "num_attention_heads",
+    "joint_attention_dim",
+    "pooled_projection_dim",
+)
+_OF_SD3 = ("sample_size", "patch_size", "caption_projection_dim", "pos_embed_max_size")
+_OF_FLUX = ("in_channels", "guidance_embeds", "axes_dims_rope")
+
 
 def sd3_controlnet(folder: Path, model: Path, *, seed: int = 1) -> Path:
     """A ControlNet for the SD3 transformer in `model`."""
     import diffusers
 
-    taken = ("sample_size", "patch_size", "attention_head_dim", "num_attention_heads")
-    taken += ("joint_attention_dim", "caption_projection_dim", "pooled_projection_dim")
-    config = _config(model, (*taken, "pos_embed_max_size"))
+    config = _config(model, (*_SHARED, *_OF_SD3))
     made = seeded(lambda: diffusers.SD3ControlNetModel(num_layers=1, **config), seed)
     made.save_pretrained(folder)
     return folder
@@ -24,8 +31,7 @@ def flux_controlnet(folder: Path, model: Path, *, seed: int = 1) -> Path:
     """A ControlNet that looks at latents, for the FLUX transformer in `model`."""
     import diffusers
 
-    taken = ("in_channels", "attention_head_dim", "num_attention_heads", "joint_attention_dim")
-    config = _config(model, (*taken, "pooled_projection_dim", "guidance_embeds", "axes_dims_rope"))
+    config = _config(model, (*_SHARED, *_OF_FLUX))
     made = seeded(
         lambda: diffusers.FluxControlNetModel(num_layers=1, num_single_layers=1, **config), seed
     )
