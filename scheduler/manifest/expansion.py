@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, time
-from decimal import Decimal
 from itertools import islice
 from typing import Any, Final, Protocol
 
@@ -22,6 +20,7 @@ from scheduler.manifest.limits import Limits, exceeded
 from scheduler.manifest.problems import FieldError, Problems
 from scheduler.manifest.readers.base import Reader, Values
 from scheduler.manifest.sweep import Combination
+from scheduler.manifest.tags import check_tags, tag_text
 from scheduler.manifest.texts import Texts, TextSource
 from scheduler.manifest.values import cell, shown
 from storage.contract.items import SEED_MAX, Item, derive_seed
@@ -309,15 +308,15 @@ class Expander:
         for tag, column in columns.tags:
             value = values[column]
             if self._given(value):
-                tags[tag] = value if type(value) is str else _tag_text(tag, value)
+                tags[tag] = value if type(value) is str else tag_text(tag, value)
         kind = columns.kind
         if kind is not None and self._given(values[kind]) and not _is_kind(values[kind]):
-            tags[KIND] = _tag_text(KIND, values[kind])
+            tags[KIND] = tag_text(KIND, values[kind])
             self.tag_names.add(KIND)
         if columns.has_tags_object:
             self._add_tags_object(tags, values[TAGS])
         if tags:
-            _check_tags(tags, self._rules.limits)
+            check_tags(tags, self._rules.limits)
         return tags
 
     def _add_tags_object(self, tags: dict[str, str], value: object) -> None:
@@ -332,7 +331,7 @@ class Expander:
             if not tag.strip():
                 raise FieldError(TAGS, "has a tag without a name")
             if one is not None:
-                tags[tag] = one if isinstance(one, str) else _tag_text(tag, one)
+                tags[tag] = one if isinstance(one, str) else tag_text(tag, one)
         self.tag_names.update(tags)
 
     def _given(self, value: object) -> bool:
@@ -356,33 +355,3 @@ def _is_kind(value: object) -> bool:
         return is_kind(value)
     except ValueError as error:
         raise FieldError(KIND, str(error)) from None
-
-
-def _tag_text(tag: str, value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return _digits(tag, value)
-    if isinstance(value, str | Decimal):
-        return str(value)
-    if isinstance(value, date | time):
-        return value.isoformat()
-    raise FieldError(tag, f"is a tag and must be text or a number, not {type(value).__name__}")
-
-
-def _digits(tag: str, number: int | float) -> str:
-    try:
-        return repr(number)
-    except ValueError:  # Python refuses to write out integers of thousands of digits
-        raise FieldError(tag, f"is a tag, and {shown(number)}") from None
-
-
-def _check_tags(tags: dict[str, str], limits: Limits) -> None:
-    if len(tags) > limits.max_tags:
-        raise FieldError(TAGS, exceeded(f"has {len(tags)} tags", limits.max_tags, "max_tags"))
-    for tag, value in tags.items():
-        if len(value) > limits.max_tag_chars:
-            said = f"is {len(value):,} characters long"
-            raise FieldError(tag, exceeded(said, limits.max_tag_chars, "max_tag_chars"))
-        if "\0" in value or "\0" in tag:
-            raise FieldError(tag, "holds a NUL character")
