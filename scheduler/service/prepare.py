@@ -23,11 +23,13 @@ from scheduler.manifest.readers.base import Reader
 from scheduler.manifest.source import JOB_FORMAT, STDIN, format_of, opened, reader_for, shown_path
 from scheduler.manifest.spool import CountingSink, ItemSpool
 from scheduler.service.adapters import settled
+from scheduler.service.companions import Beside
 from scheduler.service.intake import Intake
 from scheduler.service.options import SubmitOptions, canonical_settings, rules_of
 from scheduler.service.output import output_of, refuse_unfit
 from scheduler.service.references import Sources
 from scheduler.service.spooling import PictureSpool
+from storage.contract.capability import Requirements
 from storage.contract.errors import InputError, StoreFull
 from storage.contract.keys import job_name_from
 from storage.contract.output import OutputOptions
@@ -130,7 +132,7 @@ class _Preparation:
             priority=(job.priority or 0) if own_priority is None else own_priority,
             rows=expander.rows,
             items=expander.items,
-            groups=_settle(table.groups, self._sink.counts, options),
+            groups=_settle(table.groups, self._sink.counts, options, Beside(describe)),
             problems=problems,
             tag_names=tuple(sorted(expander.tag_names)),
             notes=tuple(reader.notes),
@@ -197,10 +199,11 @@ class _Preparation:
 
 
 def _settle(
-    groups: Sequence[Group], counts: Sequence[int], options: SubmitOptions
+    groups: Sequence[Group], counts: Sequence[int], options: SubmitOptions, companions: Beside
 ) -> list[NewGroup]:
     """Number the items through all groups, and fix each group's batches and requirements."""
     settled = []
+    needs: dict[str, Requirements] = {}
     first = 0
     for group, count in zip(groups, counts, strict=False):
         if not count:
@@ -210,9 +213,11 @@ def _settle(
             group.card, spec.width, spec.height, count, on_cpu=options.on_cpu
         )
         spec = msgspec.structs.replace(spec, batch=shape)
-        needs = estimate.requirements(group.card, spec)
+        key = spec.profile_key
+        if key not in needs:  # a sweep has thousands of groups, and few kinds of them
+            needs[key] = estimate.requirements(group.card, spec, companions.of(spec))
         settled.append(
-            NewGroup(spec=spec, requirements=needs, first_item=first, stop_item=first + count)
+            NewGroup(spec=spec, requirements=needs[key], first_item=first, stop_item=first + count)
         )
         first += count
     return settled

@@ -120,6 +120,49 @@ def test_measured_speed_bounds_how_much_is_taken(
     assert task.lease_seconds == 5 * 6.0 * 4
 
 
+def test_what_ran_out_of_memory_is_not_claimed_again_by_the_like(
+    ledger: Ledger, store: MemoryStore, worker_id: int
+) -> None:
+    spec = make_spec(denoise=4)
+    job = add_job(ledger, store, MANY, spec=spec)
+    claimer = claimer_of(ledger, worker_id)
+    (task,) = claimer.claim(None)
+    with ledger.write() as connection:
+        profiles.did_not_fit(
+            connection,
+            profile_key=spec.profile_key,
+            mode=task.mode,
+            device_kind="cpu/1",
+            room_bytes=8 * GIB,
+            batch=1,
+            tiled=True,
+            now=ledger.now(),
+        )
+        tasks.hand_back(connection, ref_of(task), now=ledger.now())
+    claimer.forget()
+
+    assert claimer.claim(None) == ()
+    assert claimer.declined == ("it needs 8.1 GiB of memory (cpu); test CPU has 8.0 GiB",)
+    larger = make_capability(ram_bytes=16 * GIB)
+    other = add_worker(ledger, pid=2, now=ledger.now())
+    (again,) = Claimer(ledger, other, larger, job_id=job.id).claim(None)
+    assert (again.first_item, again.failures) == (task.first_item, ())
+
+
+def test_what_others_hold_of_the_device_now_is_left_alone(
+    ledger: Ledger, store: MemoryStore, worker_id: int
+) -> None:
+    add_job(ledger, store, requirements=make_requirements(cpu_bytes=4 * GIB))
+    room = [1 * GIB]
+    claimer = Claimer(ledger, worker_id, make_capability(), job_id=None, room=lambda: room[0])
+
+    assert claimer.claim(None) == ()
+    assert claimer.declined == ("it needs 4.0 GiB of memory (cpu); test CPU has 1.0 GiB",)
+    room[0] = 6 * GIB
+    (task,) = claimer.claim(None)
+    assert task.memory_bytes == 4 * GIB
+
+
 def _measured(ledger: Ledger, profile_key: str, *, seconds_per_image: float) -> None:
     sample = profiles.Sample(
         profile_key=profile_key,

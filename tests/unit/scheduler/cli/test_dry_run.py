@@ -15,6 +15,7 @@ from scheduler.service.home import open_home
 from storage.contract.capability import Mode
 from storage.db import profiles
 from storage.db.profiles import Sample
+from storage.testing.factories import make_card
 
 Program = Callable[..., Any]
 Write = Callable[[str, str | bytes], str]
@@ -135,3 +136,13 @@ def test_what_ran_out_of_memory_here_is_not_planned_again(
         )
     first, second = json.loads(dry_run(ROWS, *options, at=home).out)["groups"]
     assert (first["devices"], second["devices"]) == ({"cpu": "cpu-phased"}, {"cpu": "cpu"})
+
+
+def test_a_model_no_record_covers_is_named_with_the_plain_call(
+    dry_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = make_card(model="new", pipeline="SomethingNewPipeline", scheduler="DDIMScheduler")
+    monkeypatch.setattr(rendering, "describe", lambda _model, _revision: card)
+    printed = dry_run('{"prompt": "a", "width": 64, "height": 64}\n')
+    line = next(line for line in printed.out.splitlines() if line.startswith("plain call"))
+    assert line.split() == ["plain", "call", "new"]
