@@ -61,6 +61,7 @@ from scheduler.service.references import read_sources
 from scheduler.service.submit import submit
 from scheduler.service.watching import Snapshot
 from scheduler.settings import DEFAULT_HOME, read_limits
+from storage.contract.classes import GIB
 from storage.contract.errors import InputError, RendermillError
 from storage.contract.states import JobState
 from storage.db import images, jobs
@@ -89,6 +90,14 @@ ProcessesOption = Annotated[
 ThreadsOption = Annotated[
     int | None,
     typer.Option(min=1, max=256, help="CPU threads of each. Default: by the size of the images."),
+]
+VramLimitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--vram-limit",
+        min=0.01,
+        help="GiB of VRAM to use at most; a CPU then passes for a card with so much.",
+    ),
 ]
 GraceOption = Annotated[
     float, typer.Option(min=0, help="Seconds a batch may take to end after Ctrl-C.")
@@ -123,6 +132,7 @@ def render(
     device: DeviceOption = None,
     processes_: ProcessesOption = None,
     threads: ThreadsOption = None,
+    vram_limit: VramLimitOption = None,
     grace: GraceOption = 30.0,
     as_json: JsonOption = False,
     renderer: RendererOption = "diffusers",
@@ -157,7 +167,9 @@ def render(
         output=output,
         on_cpu=devices == ("cpu",),
     )
-    run_options = _run_options(devices, processes_, threads, grace, renderer, fake_seconds)
+    run_options = _run_options(
+        devices, processes_, threads, vram_limit, grace, renderer, fake_seconds
+    )
     limits = read_limits(os.environ)
     sources = read_sources(os.environ, lambda: open_home(home))
     with prepared(
@@ -181,6 +193,7 @@ def resume(
     device: DeviceOption = None,
     processes_: ProcessesOption = None,
     threads: ThreadsOption = None,
+    vram_limit: VramLimitOption = None,
     grace: GraceOption = 30.0,
     as_json: JsonOption = False,
     renderer: RendererOption = "diffusers",
@@ -188,7 +201,9 @@ def resume(
 ) -> None:
     """Go on with a job that was interrupted or paused; on a farm its workers do."""
     devices = tuple(device or processes.devices())
-    run_options = _run_options(devices, processes_, threads, grace, renderer, fake_seconds)
+    run_options = _run_options(
+        devices, processes_, threads, vram_limit, grace, renderer, fake_seconds
+    )
     with open_home(home) as opened:
         with opened.ledger.read() as connection:
             found = jobs.find(connection, job)
@@ -206,11 +221,13 @@ def _run_options(
     devices: tuple[str, ...],
     processes_: int | None,
     threads: int | None,
+    vram_limit: float | None,
     grace: float,
     renderer: str,
     fake_seconds: float,
 ) -> RunOptions:
     return RunOptions(
+        vram_limit=int(vram_limit * GIB) if vram_limit else None,
         devices=devices,
         processes=processes_,
         threads=threads,

@@ -35,6 +35,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[str, ...] = ()  #: empty: all that are worth it
     processes: int | None = None  #: worker processes on the CPU; None: by cores and memory
     threads: int | None = None  #: CPU threads each; None: by the size of the images
+    vram_limit: int | None = None  #: bytes; a CPU then passes for a card with so much
     grace: float = 30.0
     renderer: str = "diffusers"
     fake_seconds: float = 0.0
@@ -57,8 +58,9 @@ def _cpu_plan(job_groups: list[GroupView], options: RunOptions) -> DevicePlan:
     threads = options.threads or max(
         (estimate.cpu_threads(group.spec, cores) for group in job_groups), default=1
     )
-    if options.processes is not None:
-        return DevicePlan(device="cpu", processes=options.processes, threads=threads)
+    count = options.processes or (1 if options.vram_limit else None)  # one worker a card
+    if count is not None:
+        return DevicePlan(device="cpu", processes=count, threads=threads)
     free = psutil.virtual_memory().available
     count = min(
         (estimate.cpu_workers(group.requirements, threads, cores, free) for group in job_groups),
@@ -86,6 +88,7 @@ class LocalRun:
                 home=mill.home,
                 job_id=job.id,
                 grace=options.grace,
+                vram_limit=options.vram_limit,
                 renderer=options.renderer,
                 fake_seconds=options.fake_seconds,
                 apart=options.apart,
