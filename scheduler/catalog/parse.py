@@ -247,8 +247,7 @@ class _Reader:
         if known is None or known.kind in _TEXTS:
             name = known.name if known else "prompt"
             raise fault(self.text, self._at(place), f"{name} is a text, which takes no range")
-        low = None if node.low.value == "*" else _plain(str(node.low.value))
-        high = None if node.high.value == "*" else _plain(str(node.high.value))
+        low, high = self._border(node.low, place), self._border(node.high, place)
         if known.kind is Kind.TIME:
             return self._times(low, high, node, known, place)
         return Between(
@@ -258,6 +257,17 @@ class _Reader:
             node.include_low,
             node.include_high,
         )
+
+    def _border(self, node: Any, place: Any) -> str | None:
+        """One end of a range; None where it is open."""
+        match node:
+            case lucene.Word():
+                return None if node.value == "*" else _plain(node.value)
+            case lucene.Phrase():
+                return _plain(node.value[1:-1])
+            case lucene.Prohibit(a=lucene.Word()):
+                return f"-{_plain(node.a.value)}"
+        raise fault(self.text, self._at(place), "a range goes from one value to another")
 
     def _times(
         self, low: str | None, high: str | None, node: Any, known: Field, place: Any

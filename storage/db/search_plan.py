@@ -365,7 +365,7 @@ class Planner:
 
     def _few(self, condition: sa.ColumnElement[bool]) -> int | None:
         """How many images meet a condition on an indexed column; None: many."""
-        some = sa.select(search.c.n).where(condition).limit(MOST_TERMS + 1).subquery()
+        some = sa.select(search.c.n).where(condition).limit(MOST_TERMS + 1).subquery("probe")
         found = self.connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
         return None if found > MOST_TERMS else found
 
