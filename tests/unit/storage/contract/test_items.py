@@ -119,8 +119,9 @@ def test_an_item_travels_as_an_array_whose_order_never_changes() -> None:
         control_images=("c", "d"),
         ip_adapter_image="p",
         template="t",
+        negative_template="u",
     )
-    wire = b"\x9c\x01\x02\x03\xa1a\xa1b\x04\x81\xa1k\xa1v\xa1i\xa1m\x92\xa1c\xa1d\xa1p\xa1t"
+    wire = b"\x9d\x01\x02\x03\xa1a\xa1b\x04\x81\xa1k\xa1v\xa1i\xa1m\x92\xa1c\xa1d\xa1p\xa1t\xa1u"
 
     assert msgspec.msgpack.encode(item) == wire
     assert msgspec.msgpack.decode(wire, type=Item) == item
