@@ -6,7 +6,7 @@ its decoder, or nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from workers.engine.components import load_component
 from workers.engine.devices import Device
 from workers.engine.dressing import dress
 from workers.engine.families.base import Bench, FamilyAdapter, Phase
+from workers.engine.lossy import accelerate, lossy_of
 from workers.engine.models import CONTROLNET, IMAGE_ENCODER, Model
 from workers.engine.pool import Part, Pool
 
@@ -65,9 +66,10 @@ class Benches:
 
         def load() -> Any:
             self.loading()
-            return load_component(source)
+            module = load_component(source)
+            return accelerate(module, self.spec, self.dtype) if self._asks(name) else module
 
-        part = self.pool.get(source, name, load)
+        part = self.pool.get(self._key(name), name, load)
         dress(self.pool, part, name, self.spec, self.model)
         return part
 
@@ -114,8 +116,17 @@ class Benches:
     def _after_encoding(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(n for phase in _AFTER_ENCODING for n in self.components(phase)))
 
+    def _key(self, name: str) -> Hashable:
+        """Components of the same key are the same."""
+        source = self.model.source(name, self.spec, self.dtype)
+        return (source, *self._asks(name)) if self._asks(name) else source
+
+    def _asks(self, name: str) -> tuple[str, ...]:
+        """What of the group's lossy accelerations concerns a component."""
+        return lossy_of(self.spec) if name == self.model.card.family.denoiser else ()
+
     def _is_kept(self, name: str) -> bool:
-        return self.pool.has(self.model.source(name, self.spec, self.dtype))
+        return self.pool.has(self._key(name))
 
     def _assembled(self, names: tuple[str, ...]) -> Bench:
         components: dict[str, object] = dict(self.model.weightless)

@@ -19,6 +19,7 @@ from workers.engine.course import Course
 from workers.engine.devices import Device, open_device
 from workers.engine.families.registry import adapter_of
 from workers.engine.ladder import Rung, first_rung
+from workers.engine.lossy import lossy_of
 from workers.engine.models import Hashes, Model, find_model, hashes_of
 from workers.engine.phases import Phases
 from workers.engine.plain import PlainCourse
@@ -177,6 +178,7 @@ class DiffusionRenderer:
             batch=rung.shape,
             steps_down=rung.steps,
             attention=_attention(),
+            lossy=lossy_of(run.spec),
             peak_bytes=self.device.peak_bytes(),
             image_seconds=run.clock.rendering / images if images else 0.0,
             phase_seconds=dict(run.clock.seconds),
@@ -194,6 +196,8 @@ class DiffusionRenderer:
             return learned
         if not self.device.has_own_memory and not need.mode.on_cpu:
             need = msgspec.structs.replace(need, mode=Mode.CPU)
+        if spec.cache is not None:  # it is the whole batch that decides which steps are skipped
+            need = msgspec.structs.replace(need, batch=1)
         return first_rung(need, spec.batch)
 
     def _learn(self, spec: GroupSpec, rung: Rung) -> None:
