@@ -147,6 +147,13 @@ def _capability(settings: WorkerSettings) -> Capability:
         vram_limit=settings.vram_limit,
     )
     capability = msgspec.structs.replace(capability, queue_class=settings.vram_class)
+    if settings.renderer == "diffusers" and settings.device == "cpu":
+        from workers.engine.arithmetic import cpu_dtypes
+
+        dtypes = cpu_dtypes(settings.home, processor=capability.name, threads=settings.threads)
+        # Pictures of another dtype are of another kind of device.
+        kind = capability.kind if dtypes[0] == "float32" else f"{capability.kind}/{dtypes[0]}"
+        capability = msgspec.structs.replace(capability, kind=kind, dtypes=dtypes)
     if settings.renderer == "fake":  # its speed must not pass for the device's
         capability = msgspec.structs.replace(
             capability, kind=f"fake/{settings.fake_seconds:g}", name="fake renderer"
