@@ -35,7 +35,7 @@ def sums(connection: Connection, tree: Tree, by: Sequence[Field]) -> list[Sums]:
     plan = Planner(connection).whole(tree)
     values = [_value(connection, one).label(f"by_{place}") for place, one in enumerate(by)]
     seconds = sa.func.coalesce(images.c.seconds, 0.0)
-    on_cpu = sa.func.coalesce(images.c.rendering, "").contains('"mode":"cpu"')
+    on_cpu = sa.or_(images.c.rendering.is_(None), images.c.rendering.contains('"mode":"cpu"'))
     total = sa.func.count().label("images")
     statement = (
         sa.select(
