@@ -50,6 +50,12 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def items() -> tuple[Item, ...]:
+    """What is rendered where a test names nothing else."""
+    return ITEMS
+
+
+@pytest.fixture
 def spec(tiny_model: Path) -> GroupSpec:
     """Two batches of four."""
     return make_spec(model=str(tiny_model), num_inference_steps=3, denoise=4)
