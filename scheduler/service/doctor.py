@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from scheduler.service import processes
 from scheduler.service.health import is_scheduler_well
 from storage.contract.errors import RendermillError
+from storage.db import search_notes
 from storage.db.engine import Ledger
 from storage.db.schema import HEAD, check_schema
 from storage.home import CATALOG
@@ -80,6 +81,7 @@ def _ledger(connections: Connections) -> Iterator[Finding]:
         if connections.is_farm:
             yield from _server(ledger)
             yield from _clock(ledger)
+            yield from _search(ledger)
             check_schema(ledger)
             yield _good("ledger", f"schema {HEAD}, which this version needs")
             yield from _scheduler(ledger)
@@ -123,6 +125,26 @@ def server_findings(settings: Mapping[str, str], connections_used: int) -> Itera
             f"{connections_used} of the server's {most} connections are taken",
             "raise max_connections (a worker holds up to four), or put PgBouncer before it",
         )
+
+
+def _search(ledger: Ledger) -> Iterator[Finding]:
+    """Whether parts of words are looked up by an index, and how far searching is behind."""
+    with ledger.read() as connection:
+        if not sa.inspect(connection).has_table("search_queue"):
+            return
+        behind = search_notes.lag(connection)
+        found = connection.exec_driver_sql(
+            "SELECT 1 FROM pg_class WHERE relname = 'ix_search_words_trigrams'"
+        ).first()
+    if found is None:
+        yield _warning(
+            "search",
+            "pg_trgm was not there when the tables were made: searches for parts of words are"
+            " slower",
+            "CREATE EXTENSION pg_trgm; CREATE INDEX ix_search_words_trigrams ON search_words"
+            " USING gin (value gin_trgm_ops)",
+        )
+    yield _good("search", f"up to {behind.items:,} images wait to be indexed")
 
 
 def _scheduler(ledger: Ledger) -> Iterator[Finding]:
