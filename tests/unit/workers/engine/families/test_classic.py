@@ -60,6 +60,9 @@ class Kind:
     name: str
     build: Callable[[Path], Path]
 
+    def __str__(self) -> str:
+        return self.name
+
 
 def built(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model, made once."""
@@ -168,11 +171,14 @@ LCM = Kind("lcm", classic.latent_consistency)
 TURBO = Kind("turbo", classic.turbo)
 
 
+SAMPLERS = ("ddim", "plms", "euler", "euler_a", "dpm++_2m_karras", "dpm++_2m_sde", "heun", "unipc")
+
+
 @pytest.mark.parametrize(
-    "scheduler",
-    ["ddim", "plms", "euler", "euler_a", "dpm++_2m_karras", "dpm++_2m_sde", "heun", "unipc", "lms"],
+    ("model", "scheduler"),
+    [*((SD, name) for name in (*SAMPLERS, "lms")), *((XL, name) for name in SAMPLERS[:4])],
+    ids=str,
 )
-@pytest.mark.parametrize("model", [SD, XL], ids=["sd", "sdxl"])
 def test_text_to_image_with_any_sampler(
     tmp_path_factory: pytest.TempPathFactory, model: Kind, scheduler: str
 ) -> None:
@@ -183,8 +189,9 @@ def test_text_to_image_with_any_sampler(
     assert furthest(ours, theirs) == 0
 
 
-@pytest.mark.parametrize("scheduler", ["ddim", "euler_a"])
-@pytest.mark.parametrize("strength", [0.5, 1.0])
+@pytest.mark.parametrize(
+    ("strength", "scheduler"), [(0.5, "euler_a"), (0.5, "plms"), (1.0, "euler_a"), (0.75, "heun")]
+)
 @pytest.mark.parametrize(
     ("model", "kind", "pipeline"),
     [
