@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -63,8 +63,8 @@ def _seconds(dtype: str) -> float:
     import torch
 
     kind = getattr(torch, dtype)
-    convolution = torch.nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1)
-    convolution = convolution.to(kind, memory_format=torch.channels_last)
+    convolution: Any = torch.nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1)
+    convolution.to(kind, memory_format=torch.channels_last)
     linear = torch.nn.Linear(_CHANNELS, 4 * _CHANNELS, dtype=kind)
     picture = torch.zeros(2, _CHANNELS, _SIDE, _SIDE, dtype=kind)
     picture = picture.to(memory_format=torch.channels_last)

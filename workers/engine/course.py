@@ -110,8 +110,12 @@ class Course:
         benches, device = self.phases.benches, self.phases.benches.device
         before, at = self.rung, self.phases.at
         benches.close()
+        others = self.pool.clear_others()
         self.pool.rebuild()
         device.empty()
+        if others:  # it may have been for another task's model that there was no room
+            log.info("took other models off the device", action="device_cleared", error=full)
+            return
         room = device.room_bytes()
         self.watch.ran_out(_need(before, self.phases.spec.batch.denoise, room))
         rung = next_rung(before, at)

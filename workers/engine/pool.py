@@ -78,6 +78,13 @@ class Pool:
         """Bytes of all that is kept, wherever it is."""
         return sum(part.bytes for part in self._parts.values())
 
+    def clear_others(self) -> bool:
+        """Take off the device what this task does not use; whether there was anything."""
+        others = [p for p in self._parts.values() if p.placed and p.key not in self._in_use]
+        for part in others:
+            self.rest(part)
+        return bool(others)
+
     def place(self, parts: Sequence[Part], *, keep: Iterable[Part] = ()) -> None:
         """Bring `parts` onto the device, taking others but `keep` off as it fills up."""
         if not self._device.has_own_memory:

@@ -356,6 +356,28 @@ def test_one_model_after_another_and_the_first_again_loads_each_once(
     assert same(results[2].pictures, reference)
 
 
+def test_another_models_weights_make_room_before_a_step_is_taken(
+    make_renderer: Make,
+    render: Render,
+    spec: GroupSpec,
+    tmp_path: Path,
+    reference: dict[int, Picture],
+) -> None:
+    import shutil
+
+    other = msgspec.structs.replace(spec, model=str(shutil.copytree(spec.model, tmp_path / "b")))
+    peak = render(make_renderer(SimulatedCard(GIB)), spec, Mode.RESIDENT).facts[-1].peak_bytes
+    # Room for one model and what it computes, with nothing of the other beside it.
+    renderer = make_renderer(SimulatedCard(peak + 1000))
+    render(renderer, other, Mode.RESIDENT)
+
+    result = render(renderer, spec, Mode.RESIDENT)
+
+    assert result.ran_out == []
+    assert result.steps_down == ()
+    assert same(result.pictures, reference)
+
+
 def test_components_leave_host_memory_by_when_they_were_used(
     make_renderer: Make, render: Render, spec: GroupSpec, tmp_path: Path
 ) -> None:
