@@ -54,10 +54,17 @@ def opened(folder: Path, case: Case, pipeline: str | None = None) -> Any:
 
 
 def phased(
-    folder: Path, case: Case, spec: GroupSpec, items: Sequence[Item], inputs: list[Inputs]
+    folder: Path,
+    case: Case,
+    spec: GroupSpec,
+    items: Sequence[Item],
+    inputs: Sequence[Inputs],
+    change: Change = nothing,
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """Latents and pictures of the phases."""
-    run = Phased(opened(folder, case), spec)
+    """Latents and pictures of the phases, of components after `change`."""
+    whole = opened(folder, case)
+    change(whole)
+    run = Phased(whole, spec)
     dressed: dict[str, Any] = {}
 
     def dress(name: str, component: Any) -> None:

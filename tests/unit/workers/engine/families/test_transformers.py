@@ -8,6 +8,7 @@ each image alone, whatever the batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -75,3 +76,25 @@ def test_z_image_with_guidance_differs_from_an_ordinary_call_by_rounding_only(
 
     torch.testing.assert_close(latents, own_latents, rtol=0, atol=1e-4)
     assert largest_difference(pictures, own_pictures) <= 1
+
+
+def test_a_cache_over_the_steps_sees_each_image_of_a_batch_by_itself(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    from diffusers import FirstBlockCacheConfig
+
+    qwen = next(case for case in CASES if case.name == "qwen")
+    folder = folder_of(qwen, tmp_path_factory)
+    plain = msgspec.structs.replace(make_spec(qwen, folder), num_inference_steps=8)
+    cached = msgspec.structs.replace(plain, cache="first-block")
+    inputs = inputs_of(plain, len(ITEMS))
+    without, _ = phased(folder, qwen, plain, ITEMS, inputs)
+
+    def caching(whole: Any) -> None:
+        whole.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.9))
+
+    own_latents, _ = ordinary_of_each(folder, qwen, plain, ITEMS, inputs, caching)
+    latents, _ = phased(folder, qwen, cached, ITEMS, inputs, caching)
+
+    assert torch.equal(latents, own_latents)
+    assert not torch.equal(latents, without)  # steps were left out
