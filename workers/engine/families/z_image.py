@@ -22,7 +22,6 @@ from workers.engine.families.dit import (
     call,
     count_tokens,
     forward_of,
-    own_cache,
     pictured,
     placed,
     to_pixels,
@@ -126,9 +125,8 @@ def _one_by_one(bench: Bench) -> Iterator[None]:
     ) -> tuple[list[Tensor]]:
         outputs = []
         for slot, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
-            with own_cache(bench, f"slot {slot}"):
-                time = times[slot : slot + 1]
-                outputs += whole([picture], time, [text], return_dict=False, **settings)[0]
+            time = times[slot : slot + 1]
+            outputs += whole([picture], time, [text], return_dict=False, **settings)[0]
         return (outputs,)
 
     with forward_of(transformer, forward):
