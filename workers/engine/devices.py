@@ -130,6 +130,7 @@ class Cpu:
         return nullcontext()
 
 
+_FRAGMENTATION: Final = 1.05
 _STATUS: Final = Path("/proc/self/status")
 _CLEAR_PEAK: Final = Path("/proc/self/clear_refs")
 
@@ -222,12 +223,15 @@ class Card:
         return self.free_bytes() + torch.cuda.memory_allocated(self._device)
 
     def peak_bytes(self) -> int:
-        """What torch reserved at most: that is what was gone for others."""
-        return torch.cuda.max_memory_reserved(self._device)
+        """What tensors took at most, and what blocks of memory are larger than their tensors.
+
+        What torch reserved would be more exact for one task, but a larger one before it would
+        count too, unless the reserve were given back between any two tasks, which takes time.
+        """
+        return int(torch.cuda.max_memory_allocated(self._device) * _FRAGMENTATION)
 
     def reset_peak(self) -> None:
-        """Begin anew, with nothing kept in reserve."""
-        self.empty()
+        """Begin anew."""
         torch.cuda.reset_peak_memory_stats(self._device)
 
     def empty(self) -> None:
