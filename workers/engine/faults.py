@@ -26,7 +26,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def device_lost(error: BaseException) -> DeviceLost | None:
-    """The loss of the device, if that is what it is: its context is dead."""
+    """The loss of the device, if that is what it is: its context is dead.
+
+    cuBLAS, and the driver itself, call it a "CUDA error" too when they find no memory; the
+    context survives that.
+    """
+    if is_out_of_memory(error):
+        return None
     if isinstance(error, RuntimeError) and any(mark in str(error) for mark in _DEAD):
         return DeviceLost(first_line(error))
     return None
