@@ -116,7 +116,7 @@ def test_leases_of_what_waits_are_renewed_together_and_lost_ones_passed_over(
         refs = [ref_of(task) for task in (one, two, three)]
         tasks.renew_waiting(connection, refs, expires_at=500.0)
         ends = connection.execute(
-            sa.select(tables.tasks.c.lease_expires_at).order_by(tables.tasks.c.id)
+            sa.select(tables.tasks.c.lease_expires_at).order_by(tables.tasks.c.group_id)
         )
         assert ends.scalars().all() == [500.0, 61.0, 500.0]
 
