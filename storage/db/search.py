@@ -100,10 +100,14 @@ def page(
     plan = planner.whole(tree)
     if not planner.total:
         return []
-    search_ = _Search(connection, planner, spelling_of(connection), sort, limit)
+    spelling = spelling_of(connection)
+    looking = _Search(connection, planner, spelling, sort, limit)
     if sort.field == "created":
-        return search_.in_order(plan, after.n if after else None)
-    return search_.sorted(plan, after)
+        found = looking.in_order(plan, after.n if after else None)
+    else:
+        found = looking.sorted(plan, after)
+    spelling.release(connection)
+    return found
 
 
 def estimate(connection: Connection, tree: Tree) -> tuple[int, bool]:
@@ -227,13 +231,12 @@ class _Search:
             return after - 1 if self.sort.descending else after + 1
         if not self.sort.descending:
             return 0
-        return int(self.connection.execute(sa.select(sa.func.max(search.c.n))).scalar() or 0)
+        return self.planner.last
 
     def _is_end(self, n: int) -> bool:
         if self.sort.descending:
             return n < 0
-        last = self.connection.execute(sa.select(sa.func.max(search.c.n))).scalar() or 0
-        return n > last
+        return n > self.planner.last
 
     # --- Sorted by a column ---------------------------------------------------------------------
 

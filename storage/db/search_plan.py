@@ -173,11 +173,13 @@ class Planner:
 
     connection: Connection
     total: int = field(init=False)
+    last: int = field(init=False)  #: the highest catalog number
 
     def __post_init__(self) -> None:
-        """Count all images."""
+        """Count all images, while the database still chooses how by itself."""
         found = self._one(*ALL)
         self.total = found[1] if found else 0
+        self.last = self.connection.execute(sa.select(sa.func.max(search.c.n))).scalar() or 0
 
     def whole(self, tree: Tree) -> AllOf:
         """The plan of a whole query."""

@@ -55,6 +55,10 @@ class Spelling(Protocol):
         """Hold the database to walking an index in order, or to the index of terms."""
         ...
 
+    def release(self, connection: Connection) -> None:
+        """Leave the database to its own judgement again."""
+        ...
+
 
 def spelling_of(connection: Connection) -> Spelling:
     """The one of the connection's database."""
@@ -128,6 +132,11 @@ class _Vectors:
             f"SET LOCAL enable_bitmapscan = {bitmap}; SET LOCAL enable_indexscan = {index}"
         )
 
+    def release(self, connection: Connection) -> None:
+        connection.exec_driver_sql(
+            "SET LOCAL enable_bitmapscan = on; SET LOCAL enable_indexscan = on"
+        )
+
 
 class _FullText:
     """SQLite."""
@@ -165,6 +174,9 @@ class _FullText:
 
     def prepare(self, connection: Connection, *, walk: bool) -> None:
         """Nothing: its planner is led by how the statement is written."""
+
+    def release(self, connection: Connection) -> None:
+        """Nothing."""
 
 
 def _condition(spelling: Spelling, plan: Plan) -> sa.ColumnElement[bool]:

@@ -95,7 +95,9 @@ def _plain(ledger: Ledger, query: Query, words: dict[str, str], seconds: float) 
             if postgres:
                 connection.exec_driver_sql("SET LOCAL enable_seqscan = on")
             started = time.perf_counter()
-            connection.exec_driver_sql(statement.replace("%", "%%") if postgres else statement)
+            connection.exec_driver_sql(
+                statement.replace("%", "%%") if postgres else statement
+            ).all()
             return (time.perf_counter() - started) * 1e3
     except SearchTimeout:
         return None
