@@ -175,7 +175,7 @@ def _run(
 
 
 def _median(rounds: list[dict[str, Any]], who: str, key: str) -> float:
-    return statistics.median(one[who][key] for one in rounds)
+    return float(statistics.median(one[who][key] for one in rounds))
 
 
 if __name__ == "__main__":
