@@ -112,14 +112,17 @@ def _estimate(group: NewGroup, home: Path, options: RunOptions, cores: int) -> G
     on_cpu = "cpu" in options.devices
     threads = options.threads or estimate.cpu_threads(spec, cores)
     workers = options.processes or max(1, cores // threads) if on_cpu else len(options.devices)
-    devices = {name: capability_of(name, threads=threads) for name in options.devices}
+    devices = {
+        name: capability_of(name, threads=threads, vram_limit=options.vram_limit)
+        for name in options.devices
+    }
     device = devices[options.devices[0]]
     speeds, seen = _measured(home, device.kind)
     measured = speeds.get(spec.profile_key)
     needs = fitted(needs, seen.get(spec.profile_key, ()))
     each = measured.seconds_per_image if measured else estimate.seconds_per_image(needs, device)
     file_bytes = measured.bytes_per_image if measured else estimate.image_bytes(spec)
-    need = needs.fit(device) or needs.smallest(on_cpu=on_cpu)
+    need = needs.fit(device) or needs.smallest(on_cpu=device.vram_bytes == 0)
     return GroupEstimate(
         spec=spec,
         images=images,

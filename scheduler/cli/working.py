@@ -46,7 +46,7 @@ def worker_command(
     threads: ThreadsOption = None,
     vram_limit: Annotated[
         float | None,
-        typer.Option(min=0.5, help="GiB of VRAM the device passes for, if it has not less."),
+        typer.Option(min=0.01, help="GiB of VRAM the device passes for, if it has not less."),
     ] = None,
     vram_class: Annotated[
         str | None, typer.Option("--class", help="VRAM class the device passes for, like gpu8.")

@@ -12,6 +12,7 @@ import psutil
 
 from scheduler import estimate
 from scheduler.loops.rescue import rescue
+from scheduler.loops.stalls import reasons
 from scheduler.service import processes
 from scheduler.service.supervisors import DevicePlan, Orders, Supervisors
 from scheduler.service.watching import Rate, Snapshot
@@ -98,6 +99,7 @@ class LocalRun:
         self._waiting: str | None = None
         self._failure: str | None = None
         self._rescue_at = 0.0
+        self._stuck: str | None = None
         self._rate = Rate()
 
     def start(self) -> list[DevicePlan]:
@@ -122,6 +124,7 @@ class LocalRun:
         if time.monotonic() >= self._rescue_at:
             with suppress(LedgerUnavailable):  # the workers will say what is wrong with it
                 rescue(self._mill.ledger, is_alive=processes.is_alive)
+            self._leave_if_stuck()
             self._rescue_at = time.monotonic() + RESCUE_SECONDS
         with self._mill.ledger.read() as connection:
             job = jobs.get(connection, self._job_id)
@@ -141,6 +144,30 @@ class LocalRun:
         """End everything that was started; safe to repeat."""
         self._supervisors.close()
         self._hear()
+
+    def _leave_if_stuck(self) -> None:
+        """End the run if, twice in a row, no live worker could take any of what is left.
+
+        Nobody else comes to help on one machine, so waiting would be for ever.
+        """
+        with suppress(LedgerUnavailable):
+            why = self._why_stuck()
+            if why is not None and why == self._stuck and self._failure is None:
+                self._failure = f"nothing here can render what is left: {why}"
+                self._supervisors.interrupt()
+            self._stuck = why
+
+    def _why_stuck(self) -> str | None:
+        ledger = self._mill.ledger
+        with ledger.read() as connection:
+            if not any(self._is_ours(worker) for worker in workers.present(connection)):
+                return None  # they are still starting
+            if not jobs.get(connection, self._job_id).remaining:
+                return None
+            found = groups.of_job(connection, self._job_id, limit=GROUPS_LOOKED_AT)
+            if any(group.leased for group in found):
+                return None
+            return "; ".join(reasons(connection, self._job_id, now=ledger.now())) or None
 
     def _is_ours(self, worker: Worker) -> bool:
         here = worker.host == socket.gethostname()

@@ -17,14 +17,23 @@ CUDA_CONTEXT = int(0.7 * GIB)
 _MIB = 1 << 20
 
 
-def capability_of(device: str, *, threads: int) -> Capability:
-    """What a worker on `device` would have, as far as it can be told without loading torch."""
+def capability_of(device: str, *, threads: int, vram_limit: int | None = None) -> Capability:
+    """What a worker on `device` would have, as far as it can be told without loading torch.
+
+    With `vram_limit` (bytes) it passes for a card with at most so much.
+    """
     ram = psutil.virtual_memory().available
     if device == "cpu":
         return Capability(
-            device=device, kind=f"cpu/{threads}", name="this CPU", ram_bytes=ram, threads=threads
+            device=device,
+            kind=f"cpu/{threads}",
+            name="this CPU",
+            vram_bytes=vram_limit or 0,
+            ram_bytes=ram,
+            threads=threads,
         )
     name, free = _card(device)
+    free = min(free, vram_limit or free)
     return Capability(device=device, kind=name, name=name, vram_bytes=free, ram_bytes=ram)
 
 
