@@ -121,6 +121,17 @@ def test_the_modes_and_who_takes_which_are_told(dry_run: Callable[..., Any]) -> 
     assert "mode" in dry_run(ROWS).out.splitlines()[0]
 
 
+def test_a_cpu_with_a_limit_is_planned_as_the_card_it_passes_for(
+    dry_run: Callable[..., Any],
+) -> None:
+    needs = json.loads(dry_run(ROWS, "--json").out)["groups"][0]["modes"]
+    resident = next(n["memory_bytes"] for n in needs if n["mode"] == "resident") / 2**30
+
+    for limit, mode in ((resident * 1.01, "resident"), (0.01, None)):
+        planned = json.loads(dry_run(ROWS, "--json", "--vram-limit", repr(limit)).out)
+        assert planned["groups"][0]["devices"] == {"cpu": mode}
+
+
 def test_what_ran_out_of_memory_here_is_not_planned_again(
     dry_run: Callable[..., Any], home: Path
 ) -> None:

@@ -75,7 +75,7 @@ def test_bad_options_are_refused_before_anything_starts(
     assert supervisors.made == []
 
 
-@pytest.mark.parametrize("options", [["--vram-limit", "0.1"], ["--grace", "-1"]])
+@pytest.mark.parametrize("options", [["--vram-limit", "0.001"], ["--grace", "-1"]])
 def test_numbers_out_of_range_are_refused(
     program: Program, supervisors: type[FakeSupervisors], options: list[str]
 ) -> None:
