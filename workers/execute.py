@@ -95,6 +95,7 @@ def execute(
     said = log.bind(task=task.task_id, job=task.job_name, items=task.items)
     try:
         items = tools.reader.items_of(task)
+        tools.reader.look_ahead(task)
         if exhausted(task.failures, task.items, able=task.able):
             _give_up(run, items)
         else:

@@ -111,10 +111,12 @@ def open_workshop(settings: WorkerSettings, stop: Stop) -> Workshop:
         sources = StoredPictures(mill.store)
         opened.callback(sources.close)
         renderer, room = _make_renderer(settings, capability, sources)
+        reader = ItemReader(mill.ledger, mill.store)
+        opened.callback(reader.close)
         tools = Tools(
             ledger=mill.ledger,
             store=mill.store,
-            reader=ItemReader(mill.ledger, mill.store),
+            reader=reader,
             renderer=renderer,
             heartbeat=heartbeat,
             worker_id=worker_id,

@@ -5,7 +5,10 @@ import pytest
 
 from storage.contract.claims import ClaimedTask
 from storage.contract.errors import ObjectMissing
+from storage.contract.shards import pack
+from storage.db import tables
 from storage.db.engine import Ledger
+from storage.db.jobs import NewShard
 from storage.objects.memory import MemoryStore
 from storage.testing.factories import add_job, add_worker, cut_task, make_item
 from workers.items import ItemReader
@@ -72,3 +75,68 @@ def test_shards_of_jobs_gone_by_are_let_go(ledger: Ledger, counting: CountingSto
     counting.delete([key for key in counting.objects if key.startswith("jobs/job-0/")])
     with pytest.raises(ObjectMissing):
         reader.items_of(first)
+
+
+def sharded(ledger: Ledger, store: CountingStore) -> list[ClaimedTask]:
+    """Three shards of eight items, and the tasks that take four of them each."""
+    items = [make_item(number) for number in range(24)]
+    add_job(ledger, store, items)
+    encode = msgspec.msgpack.encode
+    with ledger.write() as connection:
+        connection.exec_driver_sql("DELETE FROM shards")
+        for first in (0, 8, 16):
+            key = f"jobs/split/items-{first}.msgpack"
+            store.put(key, pack([encode(item) for item in items[first : first + 8]], 8))
+            one = NewShard(first_item=first, item_count=8, object_key=key)
+            connection.execute(
+                tables.shards.insert(), [{"job_id": 1, **msgspec.structs.asdict(one)}]
+            )
+    worker = add_worker(ledger)
+    tasks = [cut_task(ledger, worker, items=4) for _ in range(6)]
+    return [task for task in tasks if task is not None]
+
+
+def test_the_next_shard_is_there_before_it_is_needed(
+    ledger: Ledger, counting: CountingStore
+) -> None:
+    tasks = sharded(ledger, counting)
+    reader = ItemReader(ledger, counting)
+    reader.items_of(tasks[0])
+    fetched = reader.look_ahead(tasks[0])
+    assert fetched is not None
+    fetched.result(timeout=10)
+    reads = counting.reads
+    assert [item.row for item in reader.items_of(tasks[2])] == [8, 9, 10, 11]
+    assert counting.reads == reads
+    assert reader.look_ahead(tasks[1]) is None, "it is there already"
+    reader.close()
+
+
+def test_a_shard_that_cannot_be_fetched_ahead_is_missed_only_when_it_is_needed(
+    ledger: Ledger, counting: CountingStore
+) -> None:
+    tasks = sharded(ledger, counting)
+    counting.delete(["jobs/split/items-8.msgpack"])
+    reader = ItemReader(ledger, counting)
+    reader.items_of(tasks[1])
+    fetched = reader.look_ahead(tasks[1])
+    assert fetched is not None
+    fetched.result(timeout=10)
+    assert [item.row for item in reader.items_of(tasks[0])] == [0, 1, 2, 3]
+    with pytest.raises(ObjectMissing):
+        reader.items_of(tasks[2])
+    reader.close()
+
+
+def test_after_the_last_shard_there_is_nothing_to_fetch(
+    ledger: Ledger, counting: CountingStore
+) -> None:
+    tasks = sharded(ledger, counting)
+    reader = ItemReader(ledger, counting)
+    reader.items_of(tasks[5])
+    reads = counting.reads
+    fetched = reader.look_ahead(tasks[5])
+    assert fetched is not None
+    fetched.result(timeout=10)
+    assert counting.reads == reads
+    reader.close()
