@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -29,14 +29,11 @@ class _Placed(Protocol):
     def item(self) -> int: ...
 
 
-def note_rows(connection: Connection, rows: Iterable[_Placed]) -> None:
+def note_rows(connection: Connection, rows: Sequence[_Placed]) -> None:
     """Have the items of these rows looked at: one note for each job."""
-    borders: dict[int, tuple[int, int]] = {}
-    for row in rows:
-        low, high = borders.get(row.job_id, (row.item, row.item))
-        borders[row.job_id] = (min(low, row.item), max(high, row.item))
-    for job_id, (low, high) in borders.items():
-        note(connection, job_id, low, high + 1)
+    for job_id in sorted({row.job_id for row in rows}):
+        items = [row.item for row in rows if row.job_id == job_id]
+        note(connection, job_id, min(items), max(items) + 1)
 
 
 def waiting(connection: Connection) -> bool:

@@ -91,7 +91,7 @@ def test_a_search_is_printed_as_csv(run: Run) -> None:
 
 def test_pictures_are_opened(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(searching.typer, "launch", opened.append)
+    monkeypatch.setattr("typer.launch", opened.append)
     result = run("images", "job:birds", "--open")
     assert result.exit_code == 0
     assert len(opened) == 2
