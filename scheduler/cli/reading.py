@@ -37,7 +37,7 @@ from scheduler.service.options import split_pairs
 from scheduler.service.watching import JobWatch
 from scheduler.settings import DEFAULT_HOME
 from storage.contract.errors import InputError
-from storage.contract.items import SEED_MAX
+from storage.contract.items import SEED_MAX, GroupSpec
 from storage.contract.keys import image_id, parse_image_id
 from storage.contract.outcomes import Outcome
 from storage.contract.output import Produced
@@ -236,11 +236,15 @@ def image_command(
     with open_home(home) as opened, opened.ledger.read() as connection:
         row = images.get(connection, job, item)
         fields = _image_fields(opened, job, row)
+        fields["settings"] = _settings_beside(groups.get(connection, row.group_id).spec, fields)
     if as_json:
         print_json(fields)
         return
     rendering = fields.pop("rendering") or {}
+    fields |= fields.pop("settings")
     fields |= _said_of_file(fields.pop("produced"))
+    fields["created_at"] = moment(row.created_at)
+    fields["seconds"] = None if row.seconds is None else f"{row.seconds:.3g}"
     shown = [(name, _plain(value)) for name, value in fields.items()]
     shown += [(name, _plain(value)) for name, value in rendering.items()]
     out.print(facts(shown))
@@ -368,6 +372,16 @@ def _image_fields(mill: Mill, job: str, row: ImageRow) -> dict[str, Any]:
     return fields
 
 
+def _settings_beside(spec: GroupSpec, known: dict[str, Any]) -> dict[str, Any]:
+    """What else its group asked for, where that is not the usual: kind, strength, LoRAs."""
+    usual = GroupSpec(
+        model="", width=8, height=8, num_inference_steps=1, guidance_scale=1.0, scheduler=""
+    )
+    wanted, left_out = msgspec.to_builtins(spec), msgspec.to_builtins(usual)
+    names = [name for name in wanted if name not in known and name != "batch"]
+    return {name: wanted[name] for name in names if wanted[name] != left_out[name]}
+
+
 def _said_of_file(produced: dict[str, Any]) -> dict[str, str]:
     """What was done to the file, in words."""
     said: dict[str, str] = {}
@@ -387,6 +401,8 @@ def _said_of_file(produced: dict[str, Any]) -> dict[str, str]:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return "; ".join(_plain(one) for one in value)
     if isinstance(value, dict):
         return ", ".join(f"{name}={one}" for name, one in value.items())
     return "" if value is None else str(value)
