@@ -13,6 +13,7 @@ from scheduler.cli import (
     control,
     doctor,
     estimating,
+    exporting,
     farm,
     reading,
     rendering,
@@ -45,6 +46,8 @@ app.command("image")(reading.image_command)
 app.command("stats")(searching.stats_command)
 app.command("index")(searching.index_command)
 app.add_typer(searching.query_app, name="query")
+app.command("export")(exporting.export_command)
+app.command("fetch")(exporting.fetch_command)
 app.command("contact-sheet")(sheet.contact_sheet_command)
 app.command("reproduce")(reproducing.reproduce_command)
 app.command("estimate")(estimating.estimate_command)

@@ -18,6 +18,8 @@ PICTURE_FIELDS: Final[tuple[str, ...]] = (
 )
 GROUP_FIELDS: Final = tuple(field.name for field in FIELDS.values() if field.of_group)
 TAGS: Final = "tags"
+FACTS: Final = "rendermill"
+"""What an export says of a row's image (``rendermill``, ``rendermill.sha256``): passed over."""
 
 #: Stands in for a column that the row does not have.
 ABSENT: Final = None
@@ -39,6 +41,8 @@ class Columns:
         for name in names:
             if name == TAGS:
                 self.has_tags_object = True
+            elif name.partition(".")[0] == FACTS:
+                continue
             elif not name.strip():
                 raise FieldError(None, "has a column without a name")
             elif name.startswith(TAG_PREFIX) and len(name) > len(TAG_PREFIX):
