@@ -15,7 +15,13 @@ from scheduler.estimate.batches import (
 from scheduler.estimate.companions import Companions
 from scheduler.estimate.memory import mode_bytes, requirements
 from scheduler.estimate.parts import Part, parts
-from scheduler.estimate.seconds import ASSUMED_TFLOPS, image_bytes, seconds_per_image, tflop
+from scheduler.estimate.seconds import (
+    ASSUMED_TFLOPS,
+    image_bytes,
+    repays_compiling,
+    seconds_per_image,
+    tflop,
+)
 
 __all__ = [
     "ASSUMED_TFLOPS",
@@ -30,6 +36,7 @@ __all__ = [
     "image_bytes",
     "mode_bytes",
     "parts",
+    "repays_compiling",
     "requirements",
     "seconds_per_image",
     "tflop",

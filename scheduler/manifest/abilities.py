@@ -24,11 +24,11 @@ FLOW_SIGMAS: Final = frozenset(
 )
 """Diffusers' schedulers with an option ``use_flow_sigmas``."""
 
-QUANTIZATIONS: Final[tuple[str, ...]] = ()
+QUANTIZATIONS: Final[tuple[str, ...]] = ("fp8",)
 """Ways to quantize that the engine has."""
 
-CACHES: Final[tuple[str, ...]] = ()
-"""Caching hooks that the engine has."""
+CACHES: Final[tuple[str, ...]] = ("first-block", "taylorseer")
+"""Caching hooks that the engine has, for transformers."""
 
 DISTILLED: Final = frozenset({"SCMScheduler"})
 """Only what was trained with it takes it."""
@@ -105,13 +105,14 @@ def check_text(settings: Mapping[str, Any], family: Family) -> None:
         )
 
 
-def check_lossy(settings: Mapping[str, Any]) -> None:
+def check_lossy(settings: Mapping[str, Any], family: Family) -> None:
     """Refuse accelerations the engine has not: what is asked for is never passed over."""
+    if settings.get("cache") is not None and family.denoiser != "transformer":
+        raise FieldError("cache", f"is for models with a transformer, not {family.title}")
     for name, known in (("quantization", QUANTIZATIONS), ("cache", CACHES)):
         value = settings.get(name)
         if value is not None and value not in known:
-            allowed = f"allowed: {', '.join(known)}" if known else "there is none yet; remove it"
-            raise FieldError(name, f"knows no {value!r}; {allowed}")
+            raise FieldError(name, f"knows no {value!r}; allowed: {', '.join(known)}")
 
 
 def check_upscaler(factor: int, card: ModelCard) -> None:

@@ -18,7 +18,7 @@ from scheduler.manifest.values import (
     text,
     whole_in,
 )
-from storage.contract.items import KINDS, SEED_MAX
+from storage.contract.items import COMPILE_AUTO, COMPILED, KINDS, NEVER, SEED_MAX
 from storage.contract.samplers import UnknownSampler, find_sampler
 
 TAG_PREFIX: Final = "tag."
@@ -26,6 +26,7 @@ TAG_PREFIX: Final = "tag."
 DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
 PROMPT_SYNTAXES: Final = ("plain", "weighted")
 RESIZE_MODES: Final = ("crop", "pad", "stretch")
+COMPILE: Final = (NEVER, COMPILE_AUTO, COMPILED)
 
 KIND: Final = "kind"
 """A field only where its value is a kind of task: else it is a tag like any other."""
@@ -151,6 +152,7 @@ FIELDS: Final[dict[str, Field]] = {
         Field(name="prompt_syntax", parse=one_of(PROMPT_SYNTAXES)),
         Field(name="resize_mode", parse=one_of(RESIZE_MODES)),
         Field(name="quantization", parse=name, aliases=("quantize",)),
+        Field(name="compile", parse=one_of(COMPILE)),
         Field(name="cache", parse=name),
         Field(name="dtype", parse=one_of(DTYPES), aliases=("torch_dtype",)),
     )

@@ -19,7 +19,15 @@ from scheduler.manifest.kinds import kind_of, noise_level_of, size_of, strength_
 from scheduler.manifest.limits import Limits, exceeded
 from scheduler.manifest.problems import FieldError
 from storage.contract.errors import ModelError
-from storage.contract.items import TEXT_TO_IMAGE, ControlNet, GroupSpec, IpAdapter, Lora, Upscaler
+from storage.contract.items import (
+    NEVER,
+    TEXT_TO_IMAGE,
+    ControlNet,
+    GroupSpec,
+    IpAdapter,
+    Lora,
+    Upscaler,
+)
 from storage.contract.models import ModelCard
 from storage.contract.samplers import Sampler, UnknownSampler, find_sampler
 
@@ -86,7 +94,7 @@ class GroupTable:
             _check_side(name, side, card)
         _check_clip_skip(settings.get("clip_skip"), card)
         check_text(settings, card.family)
-        check_lossy(settings)
+        check_lossy(settings, card.family)
         check_adapters(settings, inputs, kind, card.family)
         sampler = _sampler(chosen("scheduler", card.scheduler))
         check_sampler(sampler, card)
@@ -114,6 +122,7 @@ class GroupTable:
             resize_mode=chosen("resize_mode", "crop") if _has_pictures(kind, inputs) else "crop",
             quantization=settings.get("quantization"),
             cache=settings.get("cache"),
+            compile=chosen("compile", NEVER),
         )
 
     def _lora(self, lora: Lora) -> Lora:

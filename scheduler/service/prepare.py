@@ -31,6 +31,7 @@ from scheduler.service.references import Sources
 from scheduler.service.spooling import PictureSpool
 from storage.contract.capability import Requirements
 from storage.contract.errors import InputError, StoreFull
+from storage.contract.items import COMPILE_AUTO, COMPILED, NEVER
 from storage.contract.keys import job_name_from
 from storage.contract.output import OutputOptions
 from storage.db.jobs import NewGroup
@@ -216,6 +217,9 @@ def _settle(
         key = spec.profile_key
         if key not in needs:  # a sweep has thousands of groups, and few kinds of them
             needs[key] = estimate.requirements(group.card, spec, companions.of(spec))
+        if spec.compile == COMPILE_AUTO:
+            repaid = estimate.repays_compiling(needs[key], count, on_cpu=options.on_cpu)
+            spec = msgspec.structs.replace(spec, compile=COMPILED if repaid else NEVER)
         settled.append(
             NewGroup(spec=spec, requirements=needs[key], first_item=first, stop_item=first + count)
         )

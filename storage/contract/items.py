@@ -135,6 +135,7 @@ class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
     resize_mode: str = "crop"  #: how input pictures are brought to size: crop, pad or stretch
     quantization: str | None = None  #: lossy, only when asked for
     cache: str | None = None  #: lossy caching hook, only when asked for
+    compile: str = "never"  #: whether the denoiser's blocks go through torch.compile
 
     @property
     def needs_picture(self) -> bool:
@@ -173,6 +174,8 @@ class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("strength", "max_sequence_length", "quantization", "cache"):
             if (value := getattr(self, name)) is not None:
                 yield name, value
+        if self.compile == COMPILED:
+            yield "compile", self.compile
         yield from self._guidance_costs()
         yield from self._adapter_costs()
 
@@ -195,6 +198,11 @@ class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
             steps = f"x{one.factor} steps={one.num_inference_steps}"
             yield "upscaler", f"{_at(one.model, one.revision)} {steps}"
 
+
+NEVER: Final = "never"
+COMPILED: Final = "always"
+COMPILE_AUTO: Final = "auto"
+"""Settled at submit, as one of the two before: by the length of the group."""
 
 TWICE_A_STEP: Final = frozenset({"heun", "dpm2", "dpm2_karras", "dpm2_a", "dpm2_a_karras"})
 """Samplers that ask the denoiser twice a step."""

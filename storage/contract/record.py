@@ -55,6 +55,7 @@ _PLAIN: Final = (
     "prompt_syntax",
     "quantization",
     "cache",
+    "compile",
     "dtype",
 )
 """Fields of a group that are left out where they have their default."""

@@ -15,6 +15,7 @@ import torch
 from storage.contract.capability import Mode
 from storage.contract.items import GroupSpec
 from workers.engine.assembly import assemble
+from workers.engine.compiling import compile_blocks, compiles
 from workers.engine.components import load_component
 from workers.engine.devices import Device
 from workers.engine.dressing import dress
@@ -55,10 +56,18 @@ class Benches:
             self._laid_out = None
             self._lay_out(phase, names)
             self._laid_out = (phase, encoder, self.mode)
+        if phase is Phase.DENOISE:
+            wanted = compiles(self.device, self.spec, self.mode)
+            compile_blocks(self.denoiser, self.spec, wanted=wanted)
         key = (phase, encoder)
         if key not in self._made:
             self._made[key] = self._assembled(names)
         return self._made[key]
+
+    @property
+    def denoiser(self) -> Part:
+        """The component that denoises."""
+        return self.part(self.model.card.family.denoiser)
 
     def part(self, name: str) -> Part:
         """One component, loaded if need be."""

@@ -35,6 +35,10 @@ class Device(Protocol):
     def has_own_memory(self) -> bool:
         """Whether its memory is apart from the host's."""
 
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile makes kernels for it."""
+
     def free_bytes(self) -> int:
         """What could be allocated now, what torch keeps for itself and could give included."""
 
@@ -85,6 +89,7 @@ class Cpu:
 
     name = "cpu"
     has_own_memory = False
+    compiles = True
 
     def free_bytes(self) -> int:
         """As the system tells."""
@@ -140,6 +145,7 @@ class SimulatedCard:
 
     name = "cpu"
     has_own_memory = True
+    compiles = False  # what is compiled cannot be metered
 
     def __init__(self, limit: int) -> None:
         """`limit` is in bytes."""
@@ -200,6 +206,7 @@ class Card:
     """A graphics card, by torch's CUDA."""
 
     has_own_memory = True
+    compiles = True
 
     def __init__(self, name: str, *, limit: int | None = None) -> None:
         """`limit` in bytes is the most it may take of the card."""
@@ -278,6 +285,7 @@ class Apple:
 
     name = "mps"
     has_own_memory = True
+    compiles = False
 
     def __init__(self) -> None:
         """There is one."""

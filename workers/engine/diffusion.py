@@ -15,6 +15,7 @@ from storage.contract.items import GroupSpec, Upscaler
 from workers.engine.batching import Batch
 from workers.engine.benches import Benches
 from workers.engine.clock import LOAD, Clock
+from workers.engine.compiling import compiles
 from workers.engine.course import Course
 from workers.engine.devices import Device, open_device
 from workers.engine.families.registry import adapter_of
@@ -178,6 +179,7 @@ class DiffusionRenderer:
             batch=rung.shape,
             steps_down=rung.steps,
             attention=_attention(),
+            compiled=compiles(self.device, run.spec, rung.mode),
             lossy=lossy_of(run.spec),
             peak_bytes=self.device.peak_bytes(),
             image_seconds=run.clock.rendering / images if images else 0.0,

@@ -20,6 +20,7 @@ from storage.contract.outcomes import Reason
 from workers.engine.batching import Batch
 from workers.engine.benches import Benches
 from workers.engine.clock import LOAD, Clock
+from workers.engine.compiling import timed
 from workers.engine.devices import are_finite, move
 from workers.engine.families.base import Bench, DenoiseInputs, Inputs, Phase, Tensor
 from workers.engine.ladder import Rung
@@ -102,7 +103,9 @@ class Phases:
         with self._computing(Phase.DENOISE, number):
             inputs = self._denoise_inputs(task, slots)
             latents = self.benches.adapter.denoise(
-                bench, inputs, lambda step: self.watch.tell("denoise", number, step)
+                bench,
+                inputs,
+                timed(self.benches.denoiser, lambda step: self.watch.tell("denoise", number, step)),
             )
             sound = [are_finite([row]) for row in latents]
             for place, item in batch.wanted:

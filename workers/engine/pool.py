@@ -31,6 +31,8 @@ class Part:
     streamed: Streamed | None = None
     used: int = 0
     laid: Any = None  #: which adapters lie over it
+    compiled_for: str | None = None  #: the kind of group its blocks are compiled for
+    just_compiled: bool = False  #: and have not computed yet
 
 
 class Pool:

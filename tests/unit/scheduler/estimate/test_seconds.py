@@ -72,3 +72,10 @@ def test_an_enlarged_picture_is_a_larger_file_and_takes_longer() -> None:
     )
     more = estimate.requirements(CARD, enlarged).tflop_per_image
     assert more > 2 * estimate.requirements(CARD, plain).tflop_per_image
+
+
+def test_only_long_groups_on_cards_repay_compiling() -> None:
+    needs = Requirements(modes=(), tflop_per_image=ASSUMED_TFLOPS["gpu"])  # a second an image
+    assert estimate.repays_compiling(needs, 1800, on_cpu=False)
+    assert not estimate.repays_compiling(needs, 1799, on_cpu=False)
+    assert not estimate.repays_compiling(needs, 10**9, on_cpu=True)
