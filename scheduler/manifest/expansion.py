@@ -6,7 +6,9 @@ only prompt, seed, count and tags are checked on every row.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Protocol
@@ -322,6 +324,9 @@ class Expander:
     def _add_tags_object(self, tags: dict[str, str], value: object) -> None:
         if value is None or value == "":
             return
+        if not self._typed and isinstance(value, str):  # a cell of a table holds it as JSON
+            with suppress(ValueError, RecursionError):
+                value = json.loads(value)
         if not isinstance(value, dict):
             raise FieldError(TAGS, "must be an object of names and values")
         for key, one in value.items():

@@ -53,7 +53,7 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     format: Form
     job: str | None = None
     shard: ShardSize = ShardSize()
-    splits: dict[str, float] = {WHOLE: 1.0}
+    splits: dict[str, float] = msgspec.field(default_factory=lambda: {WHOLE: 1.0})
     name_template: str = DEFAULT_TEMPLATE
     caption: str = "prompt"
     link: bool = False  #: Parquet names the pictures rather than hold them
