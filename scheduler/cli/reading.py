@@ -23,6 +23,13 @@ from scheduler.cli.console import (
     table,
 )
 from scheduler.cli.live import show
+from scheduler.cli.nearing import (
+    NearOption,
+    WithinOption,
+    find_nearest,
+    print_nearest,
+    refuse_beside,
+)
 from scheduler.cli.searching import (
     complete_query,
     open_pictures,
@@ -132,6 +139,8 @@ def images_command(
     prompt_like: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="With a prompt like '%red fo_%'.")
     ] = None,
+    near: NearOption = None,
+    within: WithinOption = None,
     seed: Annotated[int | None, typer.Option(min=0, max=SEED_MAX, help="With this seed.")] = None,
     model: Annotated[str | None, typer.Option(help="Of this model.")] = None,
     row: Annotated[
@@ -158,7 +167,7 @@ def images_command(
 ) -> None:
     """Search the catalog."""
     with open_home(home) as opened:
-        searched = (query, sort, prompt_like, before, count, as_csv, show_them)
+        searched = (query, sort, prompt_like, before, count, as_csv, show_them, near)
         if any(one not in {"", None, False} for one in searched):
             ask = Ask(
                 query=query,
@@ -172,6 +181,12 @@ def images_command(
                 row=row,
                 truncated=truncated,
             )
+            if near is not None:
+                refuse_beside("--near", sort=sort, after=after, before=before, count=count)
+                nearest = find_nearest(opened, ask, near, within=within, limit=limit)
+                forms = {"paths": paths, "as_json": as_json, "as_csv": as_csv}
+                print_nearest(opened, nearest, _image_fields, show_them=show_them, **forms)
+                return
             if count is not None:
                 if count not in {"about", "exact"}:
                     raise InputError(f"--count {count}: must be about or exact")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
+from storage.db import search_keys
 from storage.db.bulk import insert_rows
 from storage.db.images import ImageRow
 from storage.db.ledger import Ledger
@@ -23,6 +24,7 @@ from storage.db.rows import batched, columns_of
 from storage.db.search_notes import waiting
 from storage.db.search_terms import Names, Term, as_text, as_vector, facts_of, texts_of
 from storage.db.tables import images, jobs, search, search_queue, search_words, workers
+from storage.db.tables import search_keys as keys
 
 ITEMS_PER_STEP: Final = 5_000
 KNOWN_TERMS: Final = 300_000
@@ -32,6 +34,7 @@ ALL: Final = ("*", "*")
 _LOCK: Final = 0x52454E44494E4458
 _COLUMNS: Final = tuple(column.name for column in search.c)
 _IMAGE: Final = columns_of(ImageRow, images)
+_KEYED: Final = keys.c.n.label("keyed")
 
 
 class Indexer:
@@ -107,25 +110,54 @@ class Indexer:
         there = {
             row.item: row
             for row in connection.execute(
-                sa.select(search.c.n, search.c.item, search.c.created_at, search.c.terms).where(
-                    search.c.job_id == job_id, search.c.item >= first, search.c.item < stop
+                sa.select(
+                    search.c.n,
+                    search.c.item,
+                    search.c.created_at,
+                    search.c.marked_at,
+                    search.c.terms,
+                    _KEYED,
                 )
+                .select_from(search.outerjoin(keys, keys.c.n == search.c.n))
+                .where(search.c.job_id == job_id, search.c.item >= first, search.c.item < stop)
             )
         }
         right = {
             row.item
             for row in rows
-            if row.item in there and there[row.item].created_at == row.created_at
+            if row.item in there and _is_as_indexed(row, there[row.item])
         }
+        bare = [
+            (there[row.item].n, row)
+            for row in rows
+            if row.item in right and there[row.item].keyed is None
+        ]
+        search_keys.add(connection, bare)  # indexed before there were keys
         wrong = [row for item, row in there.items() if item not in right]
         if wrong:
             _remove(connection, wrong)
         new = [row for row in rows if row.item not in right]
         if new:
-            self.add(connection, new)
+            marked = {
+                row.item: there[row.item].n
+                for row in new
+                if row.item in there and there[row.item].created_at == row.created_at
+            }
+            self.add(connection, [row for row in new if row.item not in marked])
+            self.add(connection, [row for row in new if row.item in marked], marked)
 
-    def add(self, connection: Connection, rows: Sequence[ImageRow]) -> None:
-        """Index images that are not indexed yet."""
+    def add(
+        self,
+        connection: Connection,
+        rows: Sequence[ImageRow],
+        numbers: Mapping[int, int] | None = None,
+    ) -> None:
+        """Index images that are not indexed yet.
+
+        `numbers`, by item, are for images of one job that were only marked: they keep their place.
+        """
+        if not rows:
+            return
         names = _names(connection, rows)
         ordered = sorted(rows, key=lambda row: (row.created_at, row.job_id, row.item))
         termed = [(row, texts_of(row), facts_of(row, names)) for row in ordered]
@@ -142,12 +174,16 @@ class Indexer:
         first = _next_number(connection)
         vector = connection.dialect.name == "postgresql"
         written = []
-        for n, (row, (prompt, negative), facts) in enumerate(termed, first):
+        keyed = []
+        for new, (row, (prompt, negative), facts) in enumerate(termed, first):
+            n = numbers[row.item] if numbers else new
             words = [ids[term[:2]] for term in prompt + negative]
             others = [ids[term[:2]] for term in facts]
             terms = as_vector(n, words, others) if vector else as_text(words, others)
             written.append(_search_row(n, row, terms))
+            keyed.append((n, row))
         insert_rows(connection, search, _COLUMNS, written)
+        search_keys.add(connection, keyed)
         if not vector:
             connection.exec_driver_sql(
                 "INSERT INTO search_fts (rowid, terms) VALUES (?, ?)",
@@ -190,6 +226,7 @@ def forget_all(connection: Connection) -> None:
     """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("INSERT INTO search_fts (search_fts) VALUES ('delete-all')")
+    search_keys.forget_all(connection)
     for emptied in (search, search_queue):
         connection.execute(sa.delete(emptied))
     connection.execute(sa.update(search_words).values(images=0))
@@ -242,6 +279,7 @@ def _remove(connection: Connection, rows: Sequence[Any]) -> None:
             "INSERT INTO search_fts (search_fts, rowid, terms) VALUES ('delete', ?, ?)",
             [(row.n, row.terms) for row in rows],
         )
+    search_keys.remove(connection, [row.n for row in rows])
     for some in batched(rows, 500):
         numbers = [row.n for row in some]
         connection.execute(sa.delete(search).where(search.c.n.in_(numbers)))
@@ -253,6 +291,11 @@ def _ids_in(terms: str) -> Iterator[int]:
         word = part.partition(":")[0].strip("'")
         if word.isdigit():
             yield int(word)
+
+
+def _is_as_indexed(row: ImageRow, indexed: sa.Row[Any]) -> bool:
+    """Whether neither the image is another one since, nor its marks."""
+    return bool(indexed.created_at == row.created_at and indexed.marked_at == row.marked_at)
 
 
 def _search_row(n: int, row: ImageRow, terms: str) -> tuple[Any, ...]:

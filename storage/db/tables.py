@@ -20,6 +20,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -273,9 +274,28 @@ images = Table(
     _text("pixels_sha256", nullable=True),  # of the pixels as rendered
     Column("flagged", Integer, nullable=True),  # by the safety checker: 0 or 1; null: not checked
     _text("produced", nullable=True),  # JSON of Produced: what was done to them
+    _text("reuse_key", nullable=True),  # equal for images that one picture can serve; see `links`
+    Column("linked_job", BigInteger, nullable=True),  # whose picture this is; null: its own
+    Column("linked_item", BigInteger, nullable=True),
+    Column("rating", Integer, nullable=True),  # 1 to 5, by people
+    _text("collections", nullable=True),  # JSON list of names; searchable copies in collected
+    _at("hidden_at"),  # null: shown; 0: its object may be gone already; see `keeping`
+    _at("marked_at"),  # when any of this, or its tags, were last changed by people
+    _text("lineage", nullable=True),  # JSON of Lineage: where it comes from
     postgresql_partition_by="RANGE (job_id, item)",
 )
 Index("ix_images_created_at", images.c.created_at)
+for _name, _columns in {
+    "reuse_key": (images.c.reuse_key,),
+    "linked": (images.c.linked_job, images.c.linked_item),
+    "hidden_at": (images.c.hidden_at,),
+}.items():
+    Index(
+        f"ix_images_{_name}",
+        *_columns,
+        sqlite_where=_columns[0].is_not(None),
+        postgresql_where=_columns[0].is_not(None),
+    )
 # Ordered like the pages of the catalog: a seed or model can be that of nearly all images.
 Index("ix_images_seed", images.c.seed, images.c.job_id, images.c.item)
 Index("ix_images_model", images.c.model, images.c.job_id, images.c.item)
@@ -297,6 +317,28 @@ image_tags = Table(
     sqlite_with_rowid=False,
 )
 
+# Which images are in which collection.
+collected = Table(
+    "collected",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("job_id", Id, primary_key=True, autoincrement=False),
+    Column("item", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+# How long images are kept, or how many bytes of them.
+retention = Table(
+    "retention",
+    metadata,
+    _id(),
+    _text("query"),
+    Column("keep_seconds", Double, nullable=True),
+    Column("max_bytes", BigInteger, nullable=True),
+    _at("created_at", nullable=False),
+    sqlite_autoincrement=True,
+)
+
 # What the catalog is searched by: a narrow row for each image, written behind the recording by
 # whoever leads the scheduler's loop. On SQLite `terms` is text that FTS5 indexes, on PostgreSQL a
 # tsvector; see `search_terms`.
@@ -315,6 +357,7 @@ search = Table(
     Column("truncated_tokens", BigInteger, nullable=False),
     Column("seconds", Double, nullable=True),
     Column("bytes", BigInteger, nullable=True),
+    _at("marked_at"),  # of the image when it was indexed
     _text("prompt"),  # in small letters, for patterns
     Column("terms", Text().with_variant(TSVECTOR(), "postgresql"), nullable=False),
 )
@@ -349,6 +392,53 @@ search_queue = Table(
     Column("first_item", BigInteger, nullable=False),
     Column("stop_item", BigInteger, nullable=False),
     sqlite_autoincrement=True,
+)
+
+# What images are compared by, written along with `search`: the four 16-bit bands of a perceptual
+# hash, and 64-bit digests of prompt and pixels, which name their vectors.
+search_keys = Table(
+    "search_keys",
+    metadata,
+    Column("n", Id, primary_key=True, autoincrement=False),  # as in `search`
+    Column("phash", BigInteger, nullable=True),
+    *(Column(f"band_{number}", Integer, nullable=True) for number in range(4)),
+    Column("prompt_key", BigInteger, nullable=False),
+    Column("picture_key", BigInteger, nullable=True),
+)
+for _band in range(4):
+    Index(f"ix_search_keys_band_{_band}", search_keys.c[f"band_{_band}"])
+Index("ix_search_keys_prompt_key", search_keys.c.prompt_key, search_keys.c.n)
+Index("ix_search_keys_picture_key", search_keys.c.picture_key, search_keys.c.n)
+
+# What makes vectors of each kind of thing, prompts or pictures; no row: nothing does.
+embedders = Table(
+    "embedders",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    _text("model"),
+    Column("dims", Integer, nullable=True),  # of its vectors, once there is one
+    _count("next_n"),  # catalog number from which on nothing was noted in `vectors` yet
+    _at("enabled_at", nullable=False),
+)
+
+# A vector of each distinct prompt or picture; without one it is work for idle workers.
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("vector", LargeBinary, nullable=True),  # float16, of length 1
+    Column("lease", BigInteger, nullable=True),  # the fencing token
+    _at("lease_expires_at"),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    _text("fault", nullable=True),  # why it was given up
+)
+Index(
+    "ix_vectors_due",
+    vectors.c.kind,
+    vectors.c.key,
+    sqlite_where=and_(vectors.c.vector.is_(None), vectors.c.fault.is_(None)),
+    postgresql_where=and_(vectors.c.vector.is_(None), vectors.c.fault.is_(None)),
 )
 
 saved_queries = Table(

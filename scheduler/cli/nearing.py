@@ -1,0 +1,92 @@
+"""What ``images --near`` and ``--semantic`` print: images by how near they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from scheduler.cli.console import escaped, one_line, out, print_json, short_model, table
+from scheduler.cli.searching import open_pictures, print_csv
+from scheduler.service import finding, nearest
+from scheduler.service.finding import Ask
+from scheduler.service.nearest import Nearest
+from storage.contract.errors import InputError
+from storage.contract.keys import image_id
+from storage.db.images import ImageRow
+from storage.db.search_near import MOST_BITS
+from storage.opening import Mill
+
+NearOption = Annotated[
+    str | None, typer.Option(metavar="IMAGE", help="That look like this JOB/ITEM or file.")
+]
+WithinOption = Annotated[
+    int | None,
+    typer.Option(min=0, max=MOST_BITS, help="With --near: bits of 64 that may differ."),
+]
+Fields = Callable[[Mill, str, ImageRow], dict[str, Any]]
+
+
+def refuse_beside(chosen: str, **others: object) -> None:
+    """Refuse options that mean an order or a page of their own."""
+    given = [name for name, value in others.items() if value not in {None, False}]
+    if given:
+        raise InputError(
+            f"--{given[0]} does not go with {chosen}, which sorts by distance",
+            hint="for more of them, raise --limit",
+        )
+
+
+def find_nearest(mill: Mill, ask: Ask, near: str, *, within: int | None, limit: int) -> Nearest:
+    """The images nearest to what is asked for."""
+    if not mill.connections.is_farm:
+        finding.catch_up(mill.ledger)
+    sight = nearest.sight_of(mill.ledger, near)
+    bits = MOST_BITS if within is None else within
+    return nearest.look_alikes(mill.ledger, ask, sight, within=bits, limit=limit)
+
+
+def print_nearest(
+    mill: Mill,
+    found: Nearest,
+    fields: Fields,
+    *,
+    paths: bool,
+    as_json: bool,
+    as_csv: bool,
+    show_them: bool,
+) -> None:
+    """Print them in the form that was asked for."""
+    both = list(zip(found.images, found.distances, strict=True))
+    if as_json:
+        shown = [fields(mill, *one) | {"distance": distance} for one, distance in both]
+        print_json({"images": shown, "waiting": found.waiting})
+    elif as_csv:
+        print_csv(mill, found.images)
+    elif show_them:
+        open_pictures(mill, found.images)
+    elif paths:
+        for _, row in found.images:
+            if row.object_key:
+                out.print(mill.store.locate(row.object_key), soft_wrap=True, markup=False)
+    else:
+        _print_table(both)
+        if found.waiting:
+            out.print(f"[dim]Up to {found.waiting:,} new images are not searchable yet.[/]")
+
+
+def _print_table(found: list[tuple[tuple[str, ImageRow], float]]) -> None:
+    listing = table(
+        "image", "distance", "seed", "size", "model", "prompt", right=("distance",), wide="prompt"
+    )
+    for (job, row), distance in found:
+        listing.add_row(
+            image_id(job, row.item),
+            f"{distance:.3g}",
+            str(row.seed),
+            f"{row.width}x{row.height}",
+            short_model(row.model),
+            escaped(one_line(row.prompt)),
+        )
+    out.print(listing if found else "Nothing is that near.")
