@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 import structlog
@@ -44,6 +45,9 @@ from workers.items import ItemReader
 from workers.output.finish import Destination, failed_row
 from workers.output.signing import FileSigner
 from workers.output.writer import Writer
+
+MORE_HOST_MEMORY: Final = 1.25
+"""By how much the next claim's need of host memory grows after it ran out."""
 
 log = structlog.get_logger()
 
@@ -305,14 +309,18 @@ def _sample(run: _Run) -> profiles.Sample:
 
 def _note_full(run: _Run, rung: ModeNeed) -> None:
     """The claims of all workers of this kind know from now on what did not fit."""
-    ledger = run.tools.ledger
+    ledger, room = run.tools.ledger, rung.memory_bytes
+    if rung.mode.on_cpu:
+        # Host memory comes and goes, and claims go by what there was when the worker began. So
+        # that the same claim is not made over and over, more is asked for each time.
+        room = max(room, int(run.task.memory_bytes * MORE_HOST_MEMORY))
     with ledger.write() as connection:
         profiles.did_not_fit(
             connection,
             profile_key=run.task.spec.profile_key,
             mode=Mode(rung.mode),
             device_kind=run.tools.device_kind,
-            room_bytes=rung.memory_bytes,
+            room_bytes=room,
             batch=rung.batch,
             tiled=rung.tiled,
             now=ledger.now(),

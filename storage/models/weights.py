@@ -91,9 +91,24 @@ def files_hash(files: Iterable[Path]) -> str:
     """SHA-256 over these files, in order; 16 digits of it. For LoRAs and the like."""
     digest = hashlib.sha256()
     for file in files:
-        stat = file.stat()
-        digest.update(_file_hash(file, stat.st_size, stat.st_mtime_ns))
+        digest.update(_digest_of(file))
     return digest.hexdigest()[:16]
+
+
+def file_hash(file: Path) -> str:
+    """SHA-256 of one file, as model sites list it; computed once while the file stays as it is."""
+    return _digest_of(file).hex()
+
+
+def stamp_of(files: Iterable[Path]) -> str:
+    """Sizes and times of files: another one after any of them was replaced, and cheap to ask."""
+    stats = [(file.name, file.stat()) for file in files]
+    return " ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+
+
+def _digest_of(file: Path) -> bytes:
+    stat = file.stat()
+    return _file_hash(file, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)

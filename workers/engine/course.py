@@ -117,8 +117,9 @@ class Course:
             log.info("took other models off the device", action="device_cleared", error=full)
             return
         room = device.room_bytes()
-        self.watch.ran_out(_need(before, self.phases.spec.batch.denoise, room))
         rung = next_rung(before, at)
+        for need in _full(before, rung, self.phases.spec.batch.denoise, room):
+            self.watch.ran_out(need)
         log.warning(
             "out of memory; taking a step down",
             action="step_down",
@@ -137,6 +138,17 @@ class Course:
         self.rung = rung
         benches.step_down(rung.mode)
         self.learned(rung)
+
+
+def _full(before: Rung, after: Rung | None, whole: int, room: int) -> list[ModeNeed]:
+    """What is known not to fit: the rung that was left, or all of them where none is below it.
+
+    Else a claim could offer another one, which the ladder would not take, over and over.
+    """
+    if after is not None:
+        return [_need(before, whole, room)]
+    alike = [mode for mode in Mode if mode.on_cpu is before.mode.on_cpu]
+    return [ModeNeed(mode=mode, memory_bytes=room, batch=1, tiled=True) for mode in alike]
 
 
 def _need(rung: Rung, whole: int, room: int) -> ModeNeed:

@@ -6,7 +6,6 @@ that go into the UNet's attention and the projection in front of it. Safetensors
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,6 +16,7 @@ from storage.contract.errors import ModelError, ModelUnusable
 from storage.contract.items import IpAdapter
 from storage.models.files import locate_file
 from storage.models.hub import fetch_hub_files
+from storage.models.weights import file_hash, stamp_of
 from workers.engine.families.base import Bench, Picture, Row, Tensor
 
 _PARTS = ("image_proj", "ip_adapter")
@@ -88,20 +88,21 @@ def reads_hidden_states(file: Path) -> bool:
 
 def weights_hash(file: Path) -> str:
     """SHA-256 of the file."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return file_hash(file)
 
 
 def attach(unet: Any, adapter: IpAdapter | None) -> None:
     """Put the adapter's weights into `unet`, or take out those that are in; scale them.
 
-    Idempotent: the weights stay while the same file is asked for.
+    Idempotent: the weights stay while the same file is asked for, and is not replaced.
     """
-    wanted = None if adapter is None else locate_ip_adapter(adapter)
+    file = None if adapter is None else locate_ip_adapter(adapter)
+    wanted = None if file is None else (file, stamp_of([file]))
     if getattr(unet, "_rendermill_ip_adapter", None) != wanted:
         _detach(unet)
-        if wanted is not None:
-            _load(unet, wanted)
+        if file is not None:
+            _load(unet, file)
+            unet._rendermill_ip_adapter = wanted
     if adapter is not None:
         for processor in _processors(unet):
             processor.scale = [adapter.scale] * len(processor.scale)
@@ -130,7 +131,6 @@ def _load(unet: Any, file: Path) -> None:
         said = str(error).splitlines()[0]
         raise ModelUnusable(f"{file} does not fit this model's UNet: {said}") from error
     unet.eval().requires_grad_(False)
-    unet._rendermill_ip_adapter = file
     unet._rendermill_before_ip_adapter = before
 
 

@@ -8,7 +8,6 @@ is refused, by the names and shapes of what it would change.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from storage.contract.errors import ModelError, ModelUnusable
 from storage.contract.families.record import Family
 from storage.contract.items import Lora
 from storage.models.files import locate_file
+from storage.models.weights import file_hash
 from workers.engine.families.base import Tensor
 
 _LAYERS_PER_BLOCK: Final = 2
@@ -38,8 +38,7 @@ def locate_lora(lora: Lora) -> Path:
 
 def hash_lora(lora: Lora) -> str:
     """SHA-256 of its file, as model sites list it."""
-    with locate_lora(lora).open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return file_hash(locate_lora(lora))
 
 
 def lay(components: Mapping[str, Any], loras: Sequence[Lora], family: Family) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from storage.contract.capability import Mode, ModeNeed, Seen
 from storage.contract.claims import ClaimedTask
+from storage.contract.classes import GIB
 from storage.contract.errors import (
     DeviceLost,
     Interrupted,
@@ -392,14 +393,14 @@ def test_the_heartbeat_knows_what_the_task_is_doing(
 class _Stepping(FakeRenderer):
     """Runs out of memory at the claim's rung, and goes on at a lesser one, or cannot."""
 
-    def __init__(self, *, goes_on: bool) -> None:
+    def __init__(self, *, goes_on: bool, room: int = 8 * GIB) -> None:
         super().__init__()
-        self._goes_on = goes_on
+        self._goes_on, self._room = goes_on, room
 
     def render(
         self, spec: GroupSpec, rung: ModeNeed, batches: Sequence[Batch], watch: Watch
     ) -> Iterator[tuple[Facts, list[Picture]]]:
-        watch.ran_out(msgspec.structs.replace(rung, memory_bytes=8000))
+        watch.ran_out(msgspec.structs.replace(rung, memory_bytes=self._room))
         if not self._goes_on:
             raise OutOfMemory("nothing is left to try")
         phases = {"load": 30.0, "encode": 1.0, "denoise": 6.0, "decode": 1.0}
@@ -431,7 +432,21 @@ def test_a_task_too_large_for_the_device_is_handed_back_and_blames_no_item(
         kept = connection.execute(sa.select(returned.c.failures)).scalars().all()
         seen = profiles.rungs_of(connection, tools.device_kind)
     assert not any(decode_failures(text) for text in kept)
-    assert seen == {task.spec.profile_key: (Seen(mode=task.mode, failed_bytes=8000),)}
+    assert seen == {task.spec.profile_key: (Seen(mode=task.mode, failed_bytes=8 * GIB),)}
+
+
+def test_what_ran_out_of_host_memory_is_not_claimed_for_the_same_again(
+    ledger: Ledger, store: MemoryStore, tools: Tools, claim: Claim
+) -> None:
+    add_job(ledger, store, spec=make_spec(denoise=8))
+    task = claim()
+
+    execute(task, _with_renderer(tools, _Stepping(goes_on=False, room=1)))
+
+    with ledger.read() as connection:
+        (seen,) = profiles.rungs_of(connection, tools.device_kind)[task.spec.profile_key]
+    assert task.mode.on_cpu
+    assert seen.failed_bytes > task.memory_bytes * 1.2
 
 
 def test_steps_down_the_ladder_are_recorded_on_images_and_in_the_profile(
@@ -453,7 +468,7 @@ def test_steps_down_the_ladder_are_recorded_on_images_and_in_the_profile(
         speed = profiles.of_device(connection, tools.device_kind)[task.spec.profile_key]
         loads = profiles.loads_of(connection, tools.device_kind)
     assert set(seen) == {
-        Seen(mode=task.mode, failed_bytes=8000),
+        Seen(mode=task.mode, failed_bytes=8 * GIB),
         Seen(mode=Mode.CPU_PHASED, batch=2, tiled=True, peak_bytes=7000),
     }
     assert speed.seconds_per_image == 1.0

@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from storage.contract.capability import Mode, ModeNeed
+from storage.contract.capability import Mode, ModeNeed, Requirements, Seen, fitted
 from storage.contract.errors import DeviceLost, OutOfMemory
-from storage.contract.items import BatchShape, GroupSpec
+from storage.contract.items import BatchShape, GroupSpec, Item
 from workers.engine import benches
+from workers.engine.batching import plan
 from workers.engine.components import Source, load_component, source_in
 from workers.engine.devices import SimulatedCard, open_device
 from workers.engine.diffusion import DiffusionRenderer
+from workers.engine.families.base import Bench
 from workers.engine.families.registry import ADAPTERS
 from workers.engine.families.stable_diffusion import StableDiffusion
-from workers.engine.ports import Picture
+from workers.engine.ports import Picture, Watch
 
 GIB = 2**30
 CARD_MODES = (Mode.RESIDENT, Mode.LEAN, Mode.PHASED, Mode.OFFLOAD)
@@ -177,6 +179,64 @@ def test_a_card_too_small_for_anything_says_what_was_tried(
 ) -> None:
     with pytest.raises(OutOfMemory, match=r"no lesser mode is left.*500000 bytes.*mode offload"):
         render(make_renderer(SimulatedCard(500_000)), spec, Mode.RESIDENT)
+
+
+def test_where_nothing_is_left_no_rung_of_the_card_counts_as_fitting(
+    make_renderer: Make, spec: GroupSpec, items: tuple[Item, ...]
+) -> None:
+    """Else a claim would offer a rung the ladder passed over, fail in it, and so on for ever."""
+    told: list[ModeNeed] = []
+    watch = Watch(tell=lambda *_: None, stop_after_batch=lambda: False, ran_out=told.append)
+    batches = plan(items, first_item=0, group_first_item=0, batch_size=spec.batch.denoise)
+    renderer = make_renderer(SimulatedCard(500_000))
+
+    with pytest.raises(OutOfMemory):
+        list(renderer.render(spec, ModeNeed(mode=Mode.OFFLOAD, memory_bytes=0), batches, watch))
+
+    seen = tuple(
+        Seen(mode=n.mode, batch=n.batch, tiled=n.tiled, failed_bytes=n.memory_bytes) for n in told
+    )
+    rungs = [
+        ModeNeed(mode=mode, memory_bytes=1, batch=batch, tiled=tiled)
+        for mode in Mode
+        if not mode.on_cpu
+        for batch in (0, 2, 1)
+        for tiled in (False, True)
+    ]
+    assert all(
+        need.memory_bytes > 500_000 for need in fitted(Requirements(modes=tuple(rungs)), seen).modes
+    )
+
+
+class _FullInFloat32(StableDiffusion):
+    """Makes nothing finite but in float32, for which there is no memory at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = 1
+
+    def denoise(self, bench: Bench, *arguments: Any, **options: Any) -> Any:
+        latents = super().denoise(bench, *arguments, **options)
+        if bench.dtype != torch.float32:
+            return latents * float("nan")
+        if self.full:
+            self.full -= 1
+            raise FULL
+        return latents
+
+
+def test_a_repetition_in_float32_teaches_nothing_about_the_usual_memory(
+    make_renderer: Make, render: Render, spec: GroupSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = _FullInFloat32()
+    monkeypatch.setitem(ADAPTERS, "stable-diffusion", adapter)
+    half = msgspec.structs.replace(spec, dtype="bfloat16")
+
+    result = render(make_renderer(SimulatedCard(GIB)), half, Mode.RESIDENT)
+
+    assert adapter.full == 0
+    assert {picture.retried_in for picture in result.pictures.values()} == {"float32"}
+    assert result.ran_out == []
 
 
 class _Full(StableDiffusion):
