@@ -83,7 +83,7 @@ MANIFEST: Final = (
     "num_inference_steps", "guidance_scale", "scheduler", "clip_skip", "seed", "image",
     "mask_image", "strength", "resize_mode", "control_image", "controlnet", "ip_adapter",
     "ip_adapter_image", "loras", "upscale", "noise_level", "true_cfg_scale",
-    "max_sequence_length", "prompt_syntax", "quantization", "cache", "dtype", "tags",
+    "max_sequence_length", "prompt_syntax", "quantization", "cache", "compile", "dtype", "tags",
 )  # fmt: skip
 """What `storage.contract.record.item_fields` may say; a test holds the two together."""
 
@@ -101,6 +101,6 @@ def only_facts(sample: Sample, caption: str) -> dict[str, Any]:
 def _cell(value: object) -> object:
     if value is None:
         return ""
-    if isinstance(value, dict | list):
+    if isinstance(value, dict | list | bool):
         return msgspec.json.encode(value).decode()
     return value

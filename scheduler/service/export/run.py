@@ -27,6 +27,7 @@ from scheduler.service.export.samples import Sample, Samples
 from scheduler.service.export.selection import (
     Shard,
     Start,
+    check_query,
     entries_of,
     make_plan,
     start_now,
@@ -100,6 +101,7 @@ def export(
     `InputError` if something else lies at the target.
     """
     options.check()
+    check_query(mill.ledger, options)
     writer = _writer(mill, options)
     found = _found(target, options)
     if found is not None and found.complete:

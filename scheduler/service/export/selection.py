@@ -86,6 +86,12 @@ def start_now(ledger: Ledger) -> Start:
     return Start(int(last or 0), ledger.now())
 
 
+def check_query(ledger: Ledger, options: ExportOptions) -> None:
+    """`QueryError` for a query that cannot be understood."""
+    with ledger.read() as connection:
+        tree_of(connection, Ask(query=options.query, job=options.job), now=ledger.now())
+
+
 def make_plan(
     ledger: Ledger,
     target: Target,

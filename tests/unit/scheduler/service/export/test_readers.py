@@ -41,9 +41,7 @@ def take(mill: Mill, tmp_path: Path) -> Callable[..., tuple[Path, Exported]]:
 
     def run(form: Form, query: str = "*", **options: Any) -> tuple[Path, Exported]:
         out = tmp_path / "out"
-        done = export(
-            mill, FolderTarget(out), ExportOptions(query=query, format=form, **options)
-        )
+        done = export(mill, FolderTarget(out), ExportOptions(query=query, format=form, **options))
         return out, done
 
     return run
@@ -187,9 +185,7 @@ def test_diffusiondb_has_its_layout(
 def test_files_have_their_names_and_a_list_of_checksums(
     take: Callable[..., Any], rows: dict[str, ImageRow], mill: Mill
 ) -> None:
-    out, done = take(
-        Form.FILES, name_template="{job}/{prompt:.12}.png", shard=ShardSize(images=6)
-    )
+    out, done = take(Form.FILES, name_template="{job}/{prompt:.12}.png", shard=ShardSize(images=6))
     names = [path.relative_to(out).as_posix() for path in out.rglob("*.png")]
     assert len(names) == len(rows) == done.images
     assert {"foxes/a red fox.png", "foxes/a red fox-2.png", "foxes/x.png"} <= set(names)
