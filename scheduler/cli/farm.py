@@ -25,6 +25,7 @@ from scheduler.cli.manifest_options import (
     ModelOption,
     NameOption,
     OverridesOption,
+    ReuseOption,
     SeedOption,
     SkipInvalidOption,
     WildcardsOption,
@@ -57,6 +58,7 @@ from scheduler.service.local import RunOptions
 from scheduler.service.options import SubmitOptions, pairs
 from scheduler.service.prepare import prepared
 from scheduler.service.references import read_sources
+from scheduler.service.reusing import Reuse
 from scheduler.service.submit import Terms, submit
 from scheduler.settings import DEFAULT_HOME, read_limits
 from storage.contract.errors import InputError
@@ -126,6 +128,7 @@ def submit_command(
     safety_model: SafetyModelOption = None,
     watermark: WatermarkOption = None,
     c2pa: C2paOption = None,
+    reuse: ReuseOption = True,
     only_show: DryRunOption = False,
     priority: Annotated[
         int | None, typer.Option(min=-1000, max=1000, help="Higher goes first; 0 is usual.")
@@ -193,13 +196,21 @@ def submit_command(
                 if not as_json:
                     out.print("The time is that of one worker; a fleet shares it.", style="dim")
                 return
-            made = submit(work, manifest, ledger=opened.ledger, store=opened.store, terms=terms)
+            made = submit(
+                work,
+                manifest,
+                ledger=opened.ledger,
+                store=opened.store,
+                terms=terms,
+                reuse=Reuse.at(opened.ledger, opened.home) if reuse else None,
+            )
         with opened.ledger.read() as connection:
             against = reasons(connection, made.job.id, now=opened.ledger.now())
     if as_json:
-        print_json({"job": made.job, "created": made.created, "waits_because": against})
+        said = {"created": made.created, "linked": made.linked, "waits_because": against}
+        print_json({"job": made.job} | said)
         return
-    say_submitted(work, made.job, created=made.created)
+    say_submitted(work, made.job, created=made.created, linked=made.linked)
     for reason in against:
         out.print(f"[yellow]It waits:[/] {escaped(reason)}", soft_wrap=True)
     out.print(f"Watch it: [bold]rendermill job {made.job.name} --watch[/]")

@@ -54,6 +54,12 @@ WildcardsOption = Annotated[
         "--wildcards", metavar="DIR", help="A folder of wildcard files; repeat for several."
     ),
 ]
+ReuseOption = Annotated[
+    bool,
+    typer.Option(
+        "--reuse/--no-reuse", help="Link images the catalog has already instead of rendering them."
+    ),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be made; write nothing.")
 ]
@@ -67,13 +73,17 @@ def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
         raise InputError(f"{option} {value}: must be one of {', '.join(allowed)}")
 
 
-def say_submitted(work: Prepared, job: Job, *, created: bool) -> None:
-    """Tell people what became of their manifest."""
+def say_submitted(work: Prepared, job: Job, *, created: bool, linked: int = 0) -> None:
+    """Tell people what became of their manifest; `linked` images were in the catalog."""
     if not created:
         out.print(f"Job [bold]{job.name}[/] was made from this manifest before; going on with it.")
         return
     groups = f" in {len(work.groups):,} groups" if len(work.groups) > 1 else ""
     out.print(f"Job [bold]{job.name}[/]: {work.items:,} images{groups}.")
+    if linked:
+        left = work.items - linked
+        rest = f"{left:,} are left to render" if left else "nothing is left to render"
+        out.print(f"{linked:,} of them are in the catalog already and were linked; {rest}.")
     if work.tag_names:
         out.print(f"Searchable tags: {escaped(', '.join(work.tag_names))}.", soft_wrap=True)
     for note in work.notes:

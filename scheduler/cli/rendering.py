@@ -33,6 +33,7 @@ from scheduler.cli.manifest_options import (
     ModelOption,
     NameOption,
     OverridesOption,
+    ReuseOption,
     SeedOption,
     SkipInvalidOption,
     WildcardsOption,
@@ -58,6 +59,7 @@ from scheduler.service.options import SubmitOptions, pairs
 from scheduler.service.output import refuse_unmakeable
 from scheduler.service.prepare import prepared
 from scheduler.service.references import read_sources
+from scheduler.service.reusing import Reuse
 from scheduler.service.submit import submit
 from scheduler.service.watching import Snapshot
 from scheduler.settings import DEFAULT_HOME, read_limits
@@ -127,6 +129,7 @@ def render(
     safety_model: SafetyModelOption = None,
     watermark: WatermarkOption = None,
     c2pa: C2paOption = None,
+    reuse: ReuseOption = True,
     only_show: DryRunOption = False,
     home: HomeOption = DEFAULT_HOME,
     device: DeviceOption = None,
@@ -180,9 +183,17 @@ def render(
             return
         refuse_unmakeable(work.output, os.environ)
         with open_home(home, create=True) as opened:
-            submitted = submit(work, manifest, ledger=opened.ledger, store=opened.store)
+            submitted = submit(
+                work,
+                manifest,
+                ledger=opened.ledger,
+                store=opened.store,
+                reuse=Reuse.at(opened.ledger, opened.home) if reuse else None,
+            )
             if not as_json:
-                say_submitted(work, submitted.job, created=submitted.created)
+                say_submitted(
+                    work, submitted.job, created=submitted.created, linked=submitted.linked
+                )
     with open_home(home) as opened:
         _run(opened, submitted.job, run_options, as_json=as_json)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from scheduler.manifest.source import shown_path
 from scheduler.manifest.spool import ItemSpool
 from scheduler.service.prepare import Prepared
+from scheduler.service.reusing import Reuse
 from storage.contract.errors import InputError, LedgerError, LedgerUnavailable, ObjectError
 from storage.contract.keys import JOB_NAME, rejected_key, shard_key
 from storage.db import jobs
@@ -25,6 +27,7 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True):
 
     job: Job
     created: bool
+    linked: int = 0  #: items whose images were in the catalog
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,11 +46,13 @@ def submit(
     ledger: Ledger,
     store: ObjectStore,
     terms: Terms | None = None,
+    reuse: Reuse | None = None,
 ) -> Submitted:
     """Write the job, or find the one of that name made from the same manifest.
 
     If anything fails nothing of the job is left: the transaction comes last, and objects
-    written for it are removed, save input pictures, which another job may have by now.
+    written for it are removed, save input pictures, which another job may have by now. With
+    `reuse`, items whose images are in the catalog are linked and not rendered.
     """
     if work.name is not None:
         _check_name(work.name)
@@ -60,7 +65,9 @@ def submit(
     job: Job | None = None
     try:
         work.pictures.store_into(store)
-        shards = list(_write_shards(work, token, store, written))
+        plan = reuse.plan(work.groups, work.output) if reuse is not None else None
+        look = partial(plan.look, ledger) if plan is not None else None
+        shards = list(_write_shards(work, token, store, written, look))
         with ledger.write() as connection:
             existing = _same(work, connection)  # somebody may have been faster
             if existing is not None:
@@ -84,13 +91,16 @@ def submit(
                 shards,
                 now=ledger.now(),
             )
+            linked = 0
+            if plan is not None:
+                linked = plan.link(connection, job_id, _spool_of(work), ledger.now())
             job = jobs.get(connection, job_id)
     except BaseException:
         with suppress(ObjectError, LedgerError):
             if job is None or not _is_there(ledger, job):
                 store.delete(written)
         raise
-    return Submitted(job=job, created=True)
+    return Submitted(job=job, created=True, linked=linked)
 
 
 def _is_there(ledger: Ledger, job: Job) -> bool:
@@ -122,12 +132,22 @@ def _same(work: Prepared, connection: sa.Connection) -> Job | None:
     return existing
 
 
-def _write_shards(
-    work: Prepared, token: str, store: ObjectStore, written: list[str]
-) -> Iterator[NewShard]:
+def _spool_of(work: Prepared) -> ItemSpool:
     if not isinstance(work.sink, ItemSpool):
         raise TypeError("a dry run keeps no items to submit")
-    for first, count, data in work.sink.shards():
+    return work.sink
+
+
+def _write_shards(
+    work: Prepared,
+    token: str,
+    store: ObjectStore,
+    written: list[str],
+    look: Callable[[int, bytes], None] | None,
+) -> Iterator[NewShard]:
+    for first, count, data in _spool_of(work).shards():
+        if look is not None:
+            look(first, data)
         key = shard_key(token, first)
         written.append(key)
         store.put(key, data)

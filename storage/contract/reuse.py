@@ -77,7 +77,15 @@ def _group_facts(spec: GroupSpec) -> dict[str, Any]:
     facts: dict[str, Any] = _nameless(msgspec.to_builtins(told))
     if not (spec.needs_picture or spec.controlnets):
         del facts["resize_mode"]  # there is nothing to bring to size
-    return facts
+    # A field that groups have not got yet must not change the keys of those without it.
+    return {name: one for name, one in facts.items() if (name, one) not in _DEFAULTS.items()}
+
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    one.name: msgspec.to_builtins(one.default)
+    for one in msgspec.structs.fields(GroupSpec)
+    if one.default is not msgspec.NODEFAULT and one.name != "batch"
+}
 
 
 def _nameless(value: Any) -> Any:

@@ -54,6 +54,14 @@ class ImageRow(msgspec.Struct, frozen=True):
     pixels_sha256: str | None = None
     flagged: int | None = None
     produced: str | None = None
+    reuse_key: str | None = None
+    linked_job: int | None = None
+    linked_item: int | None = None
+    rating: int | None = None
+    collections: str | None = None
+    hidden_at: float | None = None
+    marked_at: float | None = None
+    lineage: str | None = None
 
 
 class ImageFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +198,7 @@ def failure_counts(connection: Connection, job_id: int) -> dict[str, int]:
 
 
 def _conditions(wanted: ImageFilter) -> Iterator[sa.ColumnElement[bool]]:
+    yield images.c.hidden_at.is_(None)
     for name in ("outcome", "seed", "model", "row"):
         value = getattr(wanted, name)
         if value is not None:

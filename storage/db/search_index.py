@@ -293,7 +293,7 @@ def _ids_in(terms: str) -> Iterator[int]:
             yield int(word)
 
 
-def _is_as_indexed(row: ImageRow, indexed: sa.Row[Any]) -> bool:
+def _is_as_indexed(row: ImageRow, indexed: Any) -> bool:
     """Whether neither the image is another one since, nor its marks."""
     return bool(indexed.created_at == row.created_at and indexed.marked_at == row.marked_at)
 

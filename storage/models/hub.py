@@ -39,6 +39,11 @@ def fetch_hub_model(model: str, revision: str | None) -> Path:
     return _fetch(model, revision, _CONFIGS + listing.weight_paths())
 
 
+def cached_hub_model(model: str, revision: str | None) -> Path:
+    """The folder an earlier download left; nothing is asked of the hub."""
+    return _cached(model, revision)[0]
+
+
 def fetch_hub_configs(model: str, revision: str | None) -> Path:
     """The folder with configs and vocabularies, no weights; offline, as fetched before."""
     if _Listing.ask(model, revision) is None:

@@ -139,7 +139,12 @@ class DiffusionRenderer:
     def course(
         self, run: _Run, task: Task, dtype: str, rung: Rung, *, safe: bool = False
     ) -> Course:
-        """A task's course in one dtype; from a `safe` repetition nothing is learned."""
+        """A task's course in one dtype; from a `safe` repetition nothing is learned.
+
+        It takes more memory than pictures of the kind take otherwise, so neither is it known to
+        the profile where that ran out.
+        """
+        watch = replace(run.watch, ran_out=lambda _: None) if safe else run.watch
         benches = Benches(
             device=self.device,
             pool=self.pool,
@@ -148,13 +153,13 @@ class DiffusionRenderer:
             spec=run.spec,
             dtype=dtype,
             mode=rung.mode,
-            loading=lambda: run.watch.tell("load", 0, 0),
+            loading=lambda: watch.tell("load", 0, 0),
         )
         phases = Phases(
             benches=benches,
             spec=run.spec,
             sources=run.sources,
-            watch=run.watch,
+            watch=watch,
             clock=run.clock,
         )
         return Course(
@@ -162,7 +167,7 @@ class DiffusionRenderer:
             phases=phases,
             rung=rung,
             pool=self.pool,
-            watch=run.watch,
+            watch=watch,
             learned=(lambda _: None) if safe else lambda rung: self._learn(run.spec, rung),
         )
 
@@ -181,6 +186,7 @@ class DiffusionRenderer:
             attention=_attention(),
             compiled=compiles(self.device, run.spec, rung.mode),
             lossy=lossy_of(run.spec),
+            licence=run.model.card.licence,
             peak_bytes=self.device.peak_bytes(),
             image_seconds=run.clock.rendering / images if images else 0.0,
             phase_seconds=dict(run.clock.seconds),

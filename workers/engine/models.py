@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from storage.contract.errors import ModelError, ModelUnusable
 from storage.contract.items import GroupSpec
 from storage.contract.models import ModelCard
 from storage.models.card import read_card
+from storage.models.hashes import combined
 from storage.models.resolve import locate
 from storage.models.weights import weights_hash
 from workers.engine import ip_adapters
@@ -126,11 +126,7 @@ def hashes_of(model: Model, spec: GroupSpec) -> Hashes:
         hashes.append(weights_hash(image_encoder_folder(spec.ip_adapter), [""]))
         hashes.append(ip_adapters.weights_hash(locate_ip_adapter(spec.ip_adapter)))
     loras = {lora.id: hash_lora(lora) for lora in spec.loras}
-    hashes += [f"{loras[lora.id]}*{lora.weight}" for lora in spec.loras]
-    if len(hashes) == 1:
-        return Hashes(weights=hashes[0], loras={})
-    together = hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]
-    return Hashes(weights=together, loras=loras)
+    return Hashes(weights=combined(hashes, loras, spec), loras=loras)
 
 
 def _located(name: str, revision: str | None) -> Path:

@@ -49,6 +49,7 @@ class Facts:
     lossy: tuple[str, ...] = ()  #: accelerations that were asked for: quantization, caches
     peak_bytes: int = 0  #: largest memory of the device since the task began; 0: not measured
     image_seconds: float = 0.0  #: rendering time of one of these images, loading left out
+    licence: str | None = None  #: of the model, as its card names it
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
     """Of the task so far, by phase; "load" among them."""
 

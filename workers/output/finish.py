@@ -19,6 +19,7 @@ from storage.contract.claims import ClaimedTask
 from storage.contract.errors import ObjectExists, RendermillError
 from storage.contract.items import Item
 from storage.contract.keys import image_key, thumbnail_key
+from storage.contract.lineage import Lineage, lineage_of, share_of
 from storage.contract.outcomes import Outcome, Reason
 from storage.contract.output import Produced, SafetyRule, Watermark
 from storage.db.images import ImageRow
@@ -28,7 +29,13 @@ from workers.engine.safety import Inspector
 from workers.output import watermark
 from workers.output.encode import decode_picture, encode_picture, encode_thumbnail
 from workers.output.hashes import perceptual_hash, pixels_sha256
-from workers.output.metadata import key_of, rendering_of, source_of, texts_of
+from workers.output.metadata import (
+    key_of,
+    rendering_of,
+    reuse_key_of,
+    source_of,
+    texts_of,
+)
 from workers.output.signing import FileSigner, needed
 
 BLUR_SHARE: Final = 1 / 16
@@ -100,6 +107,8 @@ class Finisher:
             seconds=seconds,
             phash=perceptual_hash(pixels),
             pixels_sha256=rendered,
+            reuse_key=reuse_key_of(item, task, facts, picture),
+            lineage=self._lineage(item, facts),
             produced=_said(
                 Produced(
                     format=self._options.format,
@@ -110,6 +119,14 @@ class Finisher:
                 )
             ),
         )
+
+    def _lineage(self, item: Item, facts: Facts) -> str | None:
+        rendered = Lineage(
+            attempts=1 + len(self._to.task.failures),
+            phase_seconds=share_of(facts.phase_seconds, facts.image_seconds),
+            licence=facts.licence,
+        )
+        return lineage_of(item, rendered).encode()
 
     def _veiled(self, picture: Picture) -> tuple[Pixels, bool]:
         """The pixels to be kept, and whether they were blurred."""

@@ -19,6 +19,7 @@ from storage.contract.items import GroupSpec, Item
 from storage.contract.keys import render_key
 from storage.contract.output import Embed, OutputOptions
 from storage.contract.record import item_fields
+from storage.contract.reuse import ReuseKeys, reuse_keys
 from storage.embedded.xmp import SourceType
 from workers.engine.ports import Facts, Picture
 from workers.output.encode import NO_TEXTS, Texts
@@ -91,6 +92,27 @@ def key_of(item: Item, spec: GroupSpec, rendering: Rendering) -> str:
             "compiled": rendering.compiled,
         }
     )
+
+
+def reuse_key_of(item: Item, task: ClaimedTask, facts: Facts, picture: Picture) -> str | None:
+    """The key under which a later job finds this image; None if it must not be given for another.
+
+    That is where the pixels are not what the row alone decides: computed at a smaller shape,
+    again in another dtype, by compiled kernels, or by a pipeline whose batches are its own.
+    """
+    shrunk = any("mode " not in step for step in facts.steps_down)
+    other = facts.batch is not None and facts.batch != task.spec.batch
+    if shrunk or other or picture.retried_in or facts.compiled or facts.plain:
+        return None
+    keys = _reuse_keys(task.spec, task.output, facts.weights, tuple(sorted(facts.versions.items())))
+    return keys.of(item) if keys is not None else None
+
+
+@lru_cache(maxsize=16)
+def _reuse_keys(
+    spec: GroupSpec, output: OutputOptions, weights: str, versions: tuple[tuple[str, str], ...]
+) -> ReuseKeys | None:
+    return reuse_keys(spec, output, weights=weights, versions=dict(versions))
 
 
 def texts_of(
