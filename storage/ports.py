@@ -34,6 +34,9 @@ class ObjectStore(Protocol):
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys that start with `prefix`, each once; S3 servers differ in the order."""
 
+    def listed(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """The same keys, with the bytes under each, for no more requests."""
+
     def locate(self, key: str) -> str:
         """Where a person finds the object: a path or URL."""
 

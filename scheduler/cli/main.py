@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from scheduler.cli import (
+    checking,
     control,
     doctor,
     estimating,
@@ -49,6 +50,7 @@ app.add_typer(searching.query_app, name="query")
 app.command("export")(exporting.export_command)
 app.command("fetch")(exporting.fetch_command)
 app.command("contact-sheet")(sheet.contact_sheet_command)
+app.command("check")(checking.check_command)
 app.command("reproduce")(reproducing.reproduce_command)
 app.command("estimate")(estimating.estimate_command)
 app.command("simulate")(simulating.simulate_command)

@@ -111,7 +111,7 @@ def _failed_items(connection: Connection, job_id: int) -> Sequence[Any]:
 
 def _take_back(connection: Connection, job_id: int, some: Sequence[Any], now: float) -> None:
     """Remove the rows of these items, and put the items back to their groups."""
-    _remove_rows(connection, job_id, some)
+    remove_rows(connection, job_id, some)
     by_group: dict[int, list[int]] = {}
     for row in some:
         by_group.setdefault(row.group_id, []).append(row.item)
@@ -123,7 +123,7 @@ def _take_back(connection: Connection, job_id: int, some: Sequence[Any], now: fl
         [
             (group_id, first, stop, encode_failures(()), now)
             for group_id, items in in_order
-            for first, stop in _runs(items)
+            for first, stop in runs(items)
         ],
     )
     connection.execute(
@@ -137,7 +137,8 @@ def _take_back(connection: Connection, job_id: int, some: Sequence[Any], now: fl
     )
 
 
-def _remove_rows(connection: Connection, job_id: int, some: Sequence[Any]) -> None:
+def remove_rows(connection: Connection, job_id: int, some: Sequence[Any]) -> None:
+    """Remove image rows and their tags, and have the index look; rows give `item` and `tags`."""
     connection.execute(
         sa.delete(images).where(
             images.c.job_id == job_id, images.c.item.in_([row.item for row in some])
@@ -157,7 +158,7 @@ def _remove_rows(connection: Connection, job_id: int, some: Sequence[Any]) -> No
     search_notes.note(connection, job_id, min(items), max(items) + 1)
 
 
-def _runs(items: Iterable[int]) -> Iterator[tuple[int, int]]:
+def runs(items: Iterable[int]) -> Iterator[tuple[int, int]]:
     """Ascending items as ranges of neighbours."""
     first = stop = -1
     for item in items:

@@ -86,6 +86,13 @@ class FolderStore:
         with _translated(prefix):
             yield from self._walk(self.root / folder, prefix)
 
+    def listed(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """The same, each file's size asked for by itself."""
+        for key in self.keys(prefix):
+            size = self.size(key)
+            if size is not None:  # it is still there
+                yield key, size
+
     def locate(self, key: str) -> str:
         """The file's path, as short as it can be written from here."""
         path = self._path(key)

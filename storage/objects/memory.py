@@ -50,6 +50,10 @@ class MemoryStore:
         """Sorted."""
         return iter(sorted(key for key in self.objects if key.startswith(prefix)))
 
+    def listed(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Sorted."""
+        return ((key, len(self.objects[key])) for key in self.keys(prefix))
+
     def locate(self, key: str) -> str:
         """No place a person could look."""
         return f"memory:{check_key(key)}"

@@ -97,6 +97,10 @@ class S3Store:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Page by page, a thousand each."""
+        return (key for key, _ in self.listed(prefix))
+
+    def listed(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """As `keys`: what a page says of each."""
         folder = prefix.rpartition("/")[0]
         if folder and not is_key(folder):
             return
@@ -106,7 +110,8 @@ class S3Store:
             page = self._patiently(partial(self._list, asked))
             for found in page.get("Contents", ()):
                 if is_key(key := found["Key"].removeprefix(own)):
-                    yield key  # others, such as folder/ markers, are not ours
+                    # Others, such as folder/ markers, are not ours.
+                    yield key, int(found["Size"])
             if not page.get("NextContinuationToken"):
                 return
             asked["ContinuationToken"] = page["NextContinuationToken"]

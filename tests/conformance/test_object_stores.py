@@ -132,11 +132,12 @@ def test_keys_are_those_with_the_prefix(make: Make, wanted: set[str], prefix: st
 
 
 def test_more_keys_than_a_server_lists_at_once_are_listed_and_deleted(objects: ObjectStore) -> None:
-    wanted = [f"many/{number:04d}" for number in range(1_050)]
+    wanted = [f"many/{number:04d}" + "x" * (number % 3) for number in range(1_050)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda key: objects.put(key, b"", durable=False), wanted))
+        list(pool.map(lambda key: objects.put(key, key.encode(), durable=False), wanted))
     objects.put("other", b"")
     assert sorted(objects.keys("many/")) == wanted
+    assert sorted(objects.listed("many/")) == [(key, len(key)) for key in wanted]
     objects.delete(wanted)
     assert list(objects.keys("")) == ["other"]
 

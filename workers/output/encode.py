@@ -9,12 +9,11 @@ from typing import Any, Final
 
 from PIL import Image, PngImagePlugin
 
+from storage import thumbnails
 from storage.contract.output import ImageFormat, OutputOptions
 from storage.embedded import exif, jpeg, xmp
 from storage.embedded.read import PARAMETERS, RENDERMILL, XMP_CHUNK
 from workers.engine.ports import Pixels
-
-THUMBNAIL_SIDE: Final = 256
 
 FULL_COLOUR_QUALITY: Final = 90
 """From here on JPEG keeps colour at full resolution (4:4:4)."""
@@ -51,11 +50,7 @@ def encode_picture(pixels: Pixels, options: OutputOptions, texts: Texts = NO_TEX
 
 def encode_thumbnail(pixels: Pixels) -> bytes:
     """A WebP no larger than 256 pixels a side."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=80, method=0)
-    return buffer.getvalue()
+    return thumbnails.encode_thumbnail(Image.fromarray(pixels))
 
 
 def decode_picture(data: bytes) -> Pixels:

@@ -1,0 +1,1 @@
+"""Bringing existing pictures into the catalog, by what their files say of themselves."""

@@ -1,0 +1,194 @@
+"""Each thing a check finds, in a folder and in S3, and how it is mended."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+from PIL import Image
+
+from scheduler.service.checking.findings import Kind, Wanted
+from scheduler.service.checking.journal import Journal
+from scheduler.service.checking.run import check
+from storage.contract.errors import InputError
+from storage.contract.keys import image_key, thumbnail_key
+from storage.contract.states import JobState
+from storage.db import jobs, steering
+from storage.db.tables import groups, images, shards
+from storage.db.tables import jobs as jobs_table
+from storage.opening import Mill
+from storage.testing.factories import add_job, add_worker, cut_task
+from tests.unit.scheduler.service.checking.conftest import ITEMS, Checked, fill, render
+
+Look = Callable[..., Checked]
+PICTURE = image_key("shapes", 3)
+SMALL = thumbnail_key("shapes", 3)
+
+
+def state_of(mill: Mill, name: str = "shapes") -> str:
+    with mill.ledger.read() as connection:
+        return jobs.find(connection, name).state
+
+
+def render_what_is_left(mill: Mill) -> None:
+    render(mill, add_worker(mill.ledger, pid=77), group_id=1)
+
+
+def test_a_catalog_that_matches_its_store_is_clean(filled: Mill, look: Look) -> None:
+    found = look(deep=True)
+    assert found.findings == []
+    assert (found.summary.looked_at, found.summary.objects) == (ITEMS, 2 * ITEMS)
+
+
+def test_a_deleted_object_is_found_and_rendered_again(filled: Mill, look: Look) -> None:
+    filled.store.delete([PICTURE])
+    found = look()
+    assert [(one.kind, one.job, one.item, one.key) for one in found.findings] == [
+        (Kind.MISSING, "shapes", 3, PICTURE)
+    ]
+    assert (found.summary.left, state_of(filled)) == (1, JobState.FINISHED)
+    assert [one.mended for one in look(repair=True).findings] == ["to be rendered again"]
+    assert state_of(filled) == JobState.OPEN
+    render_what_is_left(filled)
+    assert state_of(filled) == JobState.FINISHED
+    assert look(deep=True).findings == []
+
+
+def test_a_truncated_object_is_found_and_rendered_again(filled: Mill, look: Look) -> None:
+    filled.store.put(PICTURE, filled.store.get(PICTURE)[:50])
+    found = look(repair=True)
+    assert found.kinds == [Kind.TRUNCATED]
+    assert found.findings[0].detail.startswith("50 bytes, not ")
+    render_what_is_left(filled)
+    assert look(deep=True).findings == []
+
+
+def test_a_swapped_object_of_the_same_size_is_found_by_reading_it(filled: Mill, look: Look) -> None:
+    data = bytearray(filled.store.get(PICTURE))
+    data[-20] ^= 255
+    filled.store.put(PICTURE, bytes(data))
+    assert look().findings == []
+    assert look(deep=True, repair=True).kinds == [Kind.SWAPPED]
+    render_what_is_left(filled)
+    assert look(deep=True).findings == []
+
+
+def test_a_lost_thumbnail_is_made_from_its_picture(filled: Mill, look: Look) -> None:
+    before = filled.store.get(SMALL)
+    filled.store.delete([SMALL])
+    found = look(repair=True)
+    assert [(one.kind, one.mended) for one in found.findings] == [
+        (Kind.THUMBNAIL_MISSING, "made from its picture")
+    ]
+    assert (filled.store.get(SMALL), state_of(filled)) == (before, JobState.FINISHED)
+    assert look(deep=True).findings == []
+
+
+@pytest.mark.parametrize(("data", "deep"), [(b"", False), (b"RIFF....WEBP", True)])
+def test_a_damaged_thumbnail_is_made_anew(
+    filled: Mill, look: Look, data: bytes, deep: bool
+) -> None:
+    filled.store.put(SMALL, data)
+    assert look(deep=deep, repair=True).kinds == [Kind.THUMBNAIL_DAMAGED]
+    Image.open(io.BytesIO(filled.store.get(SMALL))).load()
+    assert look(deep=True).findings == []
+
+
+def test_an_object_without_a_row_is_moved_apart_or_removed(filled: Mill, look: Look) -> None:
+    keys = [image_key("shapes", 999), image_key("nobody", 1), "renders/notes.txt"]
+    for key in keys:
+        filled.store.put(key, b"left over")
+    assert look().kinds == [Kind.ORPHAN] * 3
+    assert sorted(one.key for one in look(repair=True).findings) == sorted(keys)
+    assert {filled.store.get(f"lost/{key}") for key in keys} == {b"left over"}
+    assert look().findings == []
+    filled.store.put(keys[0], b"left over")
+    assert [one.mended for one in look(repair=True, delete_orphans=True).findings] == ["removed"]
+    assert filled.store.size(keys[0]) is None
+
+
+def test_objects_of_a_job_that_goes_on_are_left_alone(mill: Mill, look: Look) -> None:
+    add_job(mill.ledger, mill.store, name="shapes")
+    mill.store.put(PICTURE, b"not recorded yet")
+    assert look().findings == []
+    assert cut_task(mill.ledger, add_worker(mill.ledger)) is not None
+    with mill.ledger.write() as connection:
+        steering.cancel(connection, 1, now=1.0)
+    assert look().findings == []  # its task is under way
+
+
+def test_images_whose_job_is_gone_are_found_and_removed(filled: Mill, look: Look) -> None:
+    with filled.ledger.write() as connection:
+        connection.execute(sa.update(images).values(job_id=77))
+    assert look().kinds == [Kind.JOB_GONE]
+    found = look(repair=True)
+    assert (set(found.kinds), found.summary.left) == ({Kind.JOB_GONE, Kind.ORPHAN}, 0)
+    assert look().findings == []
+    with filled.ledger.read() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(images)).scalar() == 0
+
+
+def test_what_cannot_be_rendered_again_is_left_and_said(filled: Mill, look: Look) -> None:
+    with filled.ledger.read() as connection:
+        key = connection.execute(sa.select(shards.c.object_key)).scalar_one()
+    filled.store.delete([key, PICTURE])
+    found = look(repair=True)
+    assert [one.left for one in found.findings] == ["what it was rendered from is gone too"]
+    assert (found.summary.left, state_of(filled)) == (1, JobState.FINISHED)
+
+
+def test_an_item_to_be_rendered_again_has_no_row_and_is_counted_once(
+    filled: Mill, look: Look
+) -> None:
+    filled.store.delete([PICTURE, SMALL])
+    look(repair=True)
+    with filled.ledger.read() as connection:
+        group = connection.execute(sa.select(groups)).one()
+        job = connection.execute(sa.select(jobs_table)).one()
+        rows = connection.execute(sa.select(images.c.item)).scalars().all()
+    assert (group.done, group.claimable, group.leased) == (ITEMS - 1, 1, 0)
+    assert (job.done, job.state, 3 in rows) == (ITEMS - 1, JobState.OPEN, False)
+    assert look(repair=True).findings == []
+
+
+def test_only_the_job_named_is_looked_at(filled: Mill, look: Look) -> None:
+    fill(filled, "birds", 2)
+    filled.store.delete([PICTURE, image_key("birds", 0)])
+    assert [one.job for one in look(job="birds").findings] == ["birds"]
+
+
+def test_only_images_that_match_are_looked_at(filled: Mill, look: Look) -> None:
+    filled.store.delete([PICTURE, image_key("shapes", 4)])
+    found = look(query="seed:3")
+    assert [one.item for one in found.findings] == [3]
+    assert found.summary.looked_at == 1
+
+
+def test_an_interrupted_check_goes_on_where_it_was(mill: Mill) -> None:
+    for name in ("one", "two2", "three"):
+        fill(mill, name, 2)
+        mill.store.delete([image_key(name, 0)])
+    wanted = Wanted()
+
+    class Killed(Exception):
+        pass
+
+    def kill(place: object) -> None:
+        raise Killed
+
+    with Journal(mill.home, wanted) as journal, pytest.raises(Killed):
+        check(mill, wanted, journal, told=kill)
+    with open(journal.path, "ab") as file:
+        file.write(b'{"finding": {"kind"')  # cut in half
+    with Journal(mill.home, wanted) as journal:
+        assert (journal.resumed, journal.place.looked_at) == (True, 2)
+        summary = check(mill, wanted, journal)
+        assert [one.job for one in journal.findings()] == ["one", "two2", "three"]
+    assert (summary.resumed, summary.looked_at) == (True, 6)
+
+
+def test_the_same_check_runs_once_at_a_time(mill: Mill) -> None:
+    with Journal(mill.home, Wanted()), pytest.raises(InputError, match="under way"):
+        Journal(mill.home, Wanted())
