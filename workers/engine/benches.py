@@ -39,6 +39,7 @@ class Benches:
     dtype: str
     mode: Mode
     loading: Callable[[], None] = lambda: None  #: called before anything is loaded
+    _keys: dict[str, Hashable] = field(default_factory=dict)
     _made: dict[tuple[Phase, str | None], Bench] = field(default_factory=dict)
     _laid_out: tuple[Phase, str | None, Mode] | None = None
 
@@ -78,7 +79,7 @@ class Benches:
             module = load_component(source)
             return accelerate(module, self.spec, self.dtype) if self._asks(name) else module
 
-        part = self.pool.get(self._key(name), name, load)
+        part = self.pool.get(self._key(name), name, load, source.stored_bytes)
         dress(self.pool, part, name, self.spec, self.model)
         return part
 
@@ -127,8 +128,10 @@ class Benches:
 
     def _key(self, name: str) -> Hashable:
         """Components of the same key are the same."""
-        source = self.model.source(name, self.spec, self.dtype)
-        return (source, *self._asks(name)) if self._asks(name) else source
+        if name not in self._keys:
+            source = self.model.source(name, self.spec, self.dtype)
+            self._keys[name] = (source, source.stamp, *self._asks(name))
+        return self._keys[name]
 
     def _asks(self, name: str) -> tuple[str, ...]:
         """What of the group's lossy accelerations concerns a component."""

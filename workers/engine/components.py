@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from storage.contract.errors import ModelError, ModelUnusable
-from storage.models.weights import variant_of, weight_files
+from storage.models.weights import stamp_of, variant_of, weight_files
 
 os.environ.setdefault("DIFFUSERS_DISABLE_REMOTE_CODE", "true")  # diffusers reads it on import
 
 _LIBRARIES: Final = ("diffusers", "transformers")
 _FORMER: Final = "FeatureExtractor"
 """What Stable Diffusion's models call a CLIPImageProcessor or DPTImageProcessor."""
+
+_WHOLE: Final = "tokenizer.json"
+"""All of a tokenizer in one file."""
 
 _UNUSED: Final = ("safety_checker", "watermarker")
 """Checker and watermark are steps of the output, whatever the model brings."""
@@ -42,6 +45,16 @@ class Source:
     def kind(self) -> Any:
         """The class."""
         return find_class(self.library, self.class_name, self.folder)
+
+    @property
+    def stamp(self) -> str:
+        """Of its weight files: another one after they were replaced."""
+        return stamp_of(weight_files(self.folder))
+
+    @property
+    def stored_bytes(self) -> int:
+        """What loading it takes of host memory, nearly."""
+        return sum(file.stat().st_size for file in weight_files(self.folder))
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -154,7 +167,17 @@ def first_line(error: BaseException) -> str:
 def _weightless(kind: Any, folder: Path) -> Any:
     if kind.__module__.startswith("diffusers."):
         return kind.from_config(kind.load_config(folder))
-    return kind.from_pretrained(folder, local_files_only=True)
+    loaded = kind.from_pretrained(folder, local_files_only=True)
+    _check_vocabulary(loaded, folder)
+    return loaded
+
+
+def _check_vocabulary(loaded: Any, folder: Path) -> None:
+    """Without its files a tokenizer loads all the same, and reads every text as nothing."""
+    named = set(getattr(loaded, "vocab_files_names", {}).values())
+    missing = sorted(name for name in named - {_WHOLE} if not (folder / name).is_file())
+    if missing and not (folder / _WHOLE).is_file():
+        raise ModelUnusable(f"{folder}: the tokenizer's {', '.join(missing)} is missing")
 
 
 def _has_weights(class_name: str) -> bool:

@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 
 SAFE_DTYPE: Final = "float32"
 
+KEPT_MODELS: Final = 16
+"""Models whose configs and tokenizers are kept: some take tens of megabytes."""
+
+KEPT_RUNGS: Final = 1000
+"""Kinds of groups of which is remembered how far down the ladder they had to go."""
+
 
 class DiffusionRenderer:
     """Renders with diffusers on one device, keeping components between tasks."""
@@ -194,9 +200,13 @@ class DiffusionRenderer:
 
     def _model(self, name: str, revision: str | None) -> Model:
         key = (name, revision)
-        if key not in self._models:
-            self._models[key] = find_model(*key)
-        return self._models[key]
+        known = self._models.pop(key, None)
+        if known is None or known.is_outdated:
+            known = find_model(name, revision)
+        self._models[key] = known  # the one used last is the last to go
+        while len(self._models) > KEPT_MODELS:
+            del self._models[next(iter(self._models))]
+        return known
 
     def _first_rung(self, spec: GroupSpec, need: ModeNeed) -> Rung:
         learned = self._learned.get(spec.profile_key)
@@ -210,7 +220,10 @@ class DiffusionRenderer:
 
     def _learn(self, spec: GroupSpec, rung: Rung) -> None:
         """The next task of this kind begins where this one got to."""
+        self._learned.pop(spec.profile_key, None)
         self._learned[spec.profile_key] = rung
+        while len(self._learned) > KEPT_RUNGS:
+            del self._learned[next(iter(self._learned))]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,8 +13,8 @@ from storage.contract.items import GroupSpec
 from storage.contract.models import ModelCard
 from storage.models.card import read_card
 from storage.models.hashes import combined
-from storage.models.resolve import locate
-from storage.models.weights import weights_hash
+from storage.models.resolve import STARTER, locate
+from storage.models.weights import stamp_of, weights_hash
 from workers.engine import ip_adapters
 from workers.engine.components import (
     Source,
@@ -41,6 +41,15 @@ class Model:
 
     card: ModelCard
     folder: Path
+    stamp: str = ""  #: of what the card was read from
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its files, but for weights, are not those any more that the card tells of."""
+        try:
+            return self.stamp != _stamp(self.card.model, self.folder)
+        except OSError:  # gone: finding it again says so
+            return True
 
     @cached_property
     def weightless(self) -> Mapping[str, Any]:
@@ -100,7 +109,7 @@ def find_model(name: str, revision: str | None) -> Model:
         card = read_card(folder, model=name, revision=revision)
     except ModelError as error:
         raise ModelUnusable(error.message, hint=error.hint) from error
-    return Model(card=card, folder=folder)
+    return Model(card=card, folder=folder, stamp=_stamp(name, folder))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +136,13 @@ def hashes_of(model: Model, spec: GroupSpec) -> Hashes:
         hashes.append(ip_adapters.weights_hash(locate_ip_adapter(spec.ip_adapter)))
     loras = {lora.id: hash_lora(lora) for lora in spec.loras}
     return Hashes(weights=combined(hashes, loras, spec), loras=loras)
+
+
+def _stamp(name: str, folder: Path) -> str:
+    """Of all configs and vocabularies; of a checkpoint that is one file, of that file."""
+    here = [] if name == STARTER else [Path(name).expanduser()]
+    configs = sorted((*folder.glob("*.json"), *folder.glob("*/*.json")))
+    return stamp_of([*(path for path in here if path.is_file()), *configs])
 
 
 def _located(name: str, revision: str | None) -> Path:

@@ -92,7 +92,7 @@ class PlainCourse:
                 self.watch.tell("load", 0, 0)
                 return load_component(source)
 
-            parts[name] = self.pool.get(source, name, load)
+            parts[name] = self.pool.get((source, source.stamp), name, load, source.stored_bytes)
         self.pool.only(parts.values())
         self.pool.place(list(parts.values()))
         modules = {name: part.module for name, part in parts.items()}

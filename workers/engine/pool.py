@@ -53,11 +53,11 @@ class Pool:
         """A task begins: what the last one used may go when room is needed."""
         self._in_use.clear()
 
-    def get(self, key: Hashable, name: str, load: Callable[[], Any]) -> Part:
-        """The component under `key`, loaded if it is not kept."""
+    def get(self, key: Hashable, name: str, load: Callable[[], Any], expected: int = 0) -> Part:
+        """The component under `key`, loaded if it is not kept: about `expected` bytes."""
         part = self._parts.get(key)
         if part is None:
-            self._make_room_on_host()
+            self._make_room_on_host(expected)
             module = load()
             part = Part(key=key, name=name, module=module, bytes=module_bytes(module))
             self._parts[key] = part
@@ -163,14 +163,14 @@ class Pool:
     def _oldest(self) -> list[Part]:
         return sorted(self._parts.values(), key=lambda part: part.used)
 
-    def _make_room_on_host(self) -> None:
-        """Drop what was used longest ago while the host is short of memory."""
+    def _make_room_on_host(self, expected: int) -> None:
+        """Drop what was used longest ago while there is no room for so many bytes more."""
         idle = [part for part in self._oldest() if part.key not in self._in_use]
-        while idle and self._host_is_full():
+        while idle and self._host_is_full(expected):
             self._drop([idle.pop(0)])
 
-    def _host_is_full(self) -> bool:
+    def _host_is_full(self, expected: int) -> bool:
         if self._host_limit is not None:
-            return self.kept_bytes > self._host_limit
+            return self.kept_bytes + expected > self._host_limit
         memory = psutil.virtual_memory()
-        return memory.available < memory.total * HOST_RESERVE
+        return memory.available - expected < memory.total * HOST_RESERVE

@@ -449,9 +449,49 @@ def test_components_leave_host_memory_by_when_they_were_used(
     render(renderer, spec)
     render(renderer, other)
 
-    kept = {part.key.folder.parent.name for part in renderer.pool._parts.values()}  # type: ignore[attr-defined]
+    kept = {part.key[0].folder.parent.name for part in renderer.pool._parts.values()}  # type: ignore[index]
     assert kept == {"b"}
     assert renderer.loaded_model == other.model
+
+
+def test_weights_replaced_between_tasks_are_loaded_anew(
+    make_renderer: Make, render: Render, spec: GroupSpec, tmp_path: Path
+) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    spec = msgspec.structs.replace(spec, model=str(shutil.copytree(spec.model, tmp_path / "own")))
+    renderer = make_renderer(open_device("cpu"))
+    before = render(renderer, spec)
+
+    (file,) = (tmp_path / "own" / "unet").glob("*.safetensors")
+    weights = load_file(file)
+    save_file({name: value * 0.5 for name, value in weights.items()}, file, {"format": "pt"})
+    after = render(renderer, spec)
+    fresh = render(make_renderer(open_device("cpu")), spec)
+
+    assert same(after.pictures, fresh.pictures)
+    assert not same(after.pictures, before.pictures)
+    assert after.facts[-1].weights == fresh.facts[-1].weights != before.facts[-1].weights
+
+
+def test_configs_replaced_between_tasks_are_read_anew(
+    make_renderer: Make, render: Render, spec: GroupSpec, tmp_path: Path
+) -> None:
+    import json
+    import shutil
+
+    spec = msgspec.structs.replace(spec, model=str(shutil.copytree(spec.model, tmp_path / "own")))
+    renderer = make_renderer(open_device("cpu"))
+    before = render(renderer, spec)
+
+    file = tmp_path / "own" / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text()) | {"beta_end": 0.05, "note": "longer"}
+    file.write_text(json.dumps(config))
+    after = render(renderer, spec)
+
+    assert not same(after.pictures, before.pictures)
 
 
 def test_facts_tell_what_was_done(make_renderer: Make, render: Render, spec: GroupSpec) -> None:
