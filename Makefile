@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Never let a variable of the caller's environment choose another home for the demo.
 unexport RENDERMILL_HOME
 
-.PHONY: demo test lint types contracts wheel-test bench bench-farm chaos readme clean help
+.PHONY: demo test gpu lint types contracts wheel-test bench bench-farm chaos readme clean help
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -42,6 +42,9 @@ demo: $(VENV)/.demo  ## Render examples/shapes.jsonl with the model that ships w
 
 test: $(VENV)/.dev  ## Run all tests
 	$(BIN)/python -m pytest
+
+gpu: $(VENV)/.dev  ## Run the tests that need a CUDA device (without one they are skipped)
+	$(BIN)/python -m pytest tests/gpu -rs
 
 lint: $(VENV)/.dev  ## Check style and format
 	$(BIN)/ruff check
