@@ -153,7 +153,7 @@ def settle(
     """
     if not counts:
         return Linked(images=0, all_done=False)
-    _leave(connection, left, now)
+    _leave(connection, left)
     _count(connection, counts, left)
     total = sum(counts.values())
     job = connection.execute(
@@ -168,13 +168,13 @@ def settle(
     return Linked(images=total, all_done=all_done)
 
 
-def _leave(connection: Connection, left: Mapping[int, Sequence[Range]], now: float) -> None:
+def _leave(connection: Connection, left: Mapping[int, Sequence[Range]]) -> None:
     insert_rows(
         connection,
         returned,
         ("group_id", "first_item", "stop_item", "failures", "not_before"),
         [
-            (group_id, first, stop, encode_failures(()), now)
+            (group_id, first, stop, encode_failures(()), 0.0)  # at once
             for group_id, runs in left.items()
             for first, stop in runs
         ],

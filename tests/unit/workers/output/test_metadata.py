@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from storage.contract.claims import ClaimedTask, Rendering
 from storage.contract.items import BatchShape, ControlNet, IpAdapter, Item, Lora, Upscaler
 from storage.contract.output import ImageFormat, OutputOptions
 from storage.contract.record import item_fields
+from storage.contract.reuse import reuse_keys
 from storage.embedded.xmp import SourceType
 from storage.testing.factories import make_card, make_item, make_spec
 from workers.engine.ports import Facts, Picture
@@ -25,6 +27,7 @@ from workers.output.metadata import (
     key_of,
     parameters_text,
     rendering_of,
+    reuse_key_of,
     source_of,
 )
 
@@ -298,3 +301,50 @@ def test_the_strength_of_an_input_picture_is_what_others_call_denoising_strength
     text = parameters_text(make_item(0), make_spec(strength=0.75), make_rendering())
 
     assert "Denoising strength: 0.75" in text
+
+
+# The reuse key
+
+
+KNOWN_VERSIONS = {"torch": "2.13.0+cpu", "diffusers": "0.42.1", "transformers": "5.23.0"}
+KNOWN = replace(FACTS, versions=KNOWN_VERSIONS)
+
+
+def test_a_worker_and_a_submit_find_the_same_reuse_key() -> None:
+    task = make_task()
+    keys = reuse_keys(
+        task.spec, task.output, weights=FACTS.weights, versions=KNOWN_VERSIONS | {"torch": "2.13.0"}
+    )
+    assert keys is not None
+    found = reuse_key_of(make_item(3), task, KNOWN, Picture(item=3))
+    assert found == keys.of(make_item(3))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"steps_down": ("batch 4 to 2",)},
+        {"batch": BatchShape(denoise=1)},
+        {"compiled": True},
+        {"plain": True},
+        {"versions": {}},
+    ],
+)
+def test_pixels_that_the_row_alone_does_not_decide_have_no_reuse_key(
+    changes: dict[str, Any],
+) -> None:
+    facts = replace(KNOWN, **changes)
+    assert reuse_key_of(make_item(), make_task(), facts, Picture(item=0)) is None
+
+
+def test_a_picture_rendered_again_in_another_dtype_has_no_reuse_key() -> None:
+    picture = Picture(item=0, retried_in="float32")
+    assert reuse_key_of(make_item(), make_task(), KNOWN, picture) is None
+
+
+def test_a_lesser_mode_leaves_the_reuse_key_as_it_is() -> None:
+    facts = replace(KNOWN, steps_down=("mode resident to phased",))
+    picture = Picture(item=0)
+    assert reuse_key_of(make_item(), make_task(), facts, picture) == reuse_key_of(
+        make_item(), make_task(), KNOWN, picture
+    )
