@@ -11,30 +11,14 @@ import torch
 from storage.contract.capability import Mode, ModeNeed
 from storage.contract.items import GroupSpec, Item
 from storage.testing.factories import make_item, make_spec
-from workers.engine.batching import plan
+from tests.models.rendering import Rendered, rendered
 from workers.engine.devices import Device
 from workers.engine.diffusion import DiffusionRenderer
-from workers.engine.ports import Facts, Picture, Watch
 
 ITEMS = tuple(
     make_item(n, prompt=f"a red thing {n % 3}", negative_prompt="dull" * (n % 2), seed=100 + n)
     for n in range(8)
 )
-
-
-class Rendered:
-    """What a task came to."""
-
-    def __init__(self) -> None:
-        self.pictures: dict[int, Picture] = {}
-        self.facts: list[Facts] = []
-        self.ran_out: list[ModeNeed] = []
-        self.told: list[tuple[str, int, int]] = []
-
-    @property
-    def steps_down(self) -> tuple[str, ...]:
-        """Of the last pictures."""
-        return self.facts[-1].steps_down
 
 
 Render = Callable[..., Rendered]
@@ -89,21 +73,7 @@ def render() -> Render:
         rung: ModeNeed | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Rendered:
-        result = Rendered()
-        batches = plan(
-            items, first_item=first_item, group_first_item=0, batch_size=spec.batch.denoise
-        )
-        watch = Watch(
-            tell=lambda *one: result.told.append(one),
-            stop_after_batch=stop,
-            ran_out=result.ran_out.append,
-        )
         need = rung or ModeNeed(mode=mode, memory_bytes=0)
-        for facts, pictures in renderer.render(spec, need, batches, watch):
-            result.facts.append(facts)
-            for picture in pictures:
-                assert picture.item not in result.pictures
-                result.pictures[picture.item] = picture
-        return result
+        return rendered(renderer, spec, need, items, first_item=first_item, stop=stop)
 
     return run
