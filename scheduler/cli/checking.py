@@ -13,7 +13,7 @@ import typer
 from rich.status import Status
 
 from scheduler.cli.console import HomeOption, JsonOption, err, escaped, out, table
-from scheduler.service.checking.findings import Finding, Summary, Wanted
+from scheduler.service.checking.findings import AGAIN, Finding, Summary, Wanted
 from scheduler.service.checking.journal import Journal, Place
 from scheduler.service.checking.run import check
 from scheduler.settings import DEFAULT_HOME
@@ -115,7 +115,7 @@ def _looked(summary: Summary, wanted: Wanted) -> str:
 def _next_steps(summary: Summary, journal: Journal, wanted: Wanted) -> Iterator[str]:
     if summary.left and not wanted.repair:
         yield "mend what can be mended: rendermill check --repair"
-    again = {one.job for one in journal.findings() if one.mended.endswith("rendered again")}
+    again = {one.job for one in journal.findings() if one.mended == AGAIN}
     for job in sorted(again)[:5]:
         yield f"have them rendered, where no workers run: rendermill resume {job}"
 

@@ -27,11 +27,14 @@ class Kept(msgspec.Struct, frozen=True):
     thumbnail_key: str | None
     bytes: int | None
     sha256: str | None
+    linked_job: int | None  #: whose picture this is; None: its own
+    linked_item: int | None
+    hidden_at: float | None
 
     @property
-    def is_rendered(self) -> bool:
-        """Whether there is to be a picture."""
-        return self.outcome == Outcome.RENDERED
+    def is_kept(self) -> bool:
+        """Whether there is to be a picture; of a hidden one it may be gone already."""
+        return self.outcome == Outcome.RENDERED and self.hidden_at is None
 
 
 class JobPlace(msgspec.Struct, frozen=True):
@@ -115,14 +118,27 @@ def is_at_work(connection: Connection, job_id: int) -> bool:
     return connection.execute(found.limit(1)).first() is not None
 
 
-def referred_to(connection: Connection, keys: Iterable[str]) -> set[str]:
+def named_anywhere(connection: Connection, keys: Iterable[str]) -> set[str]:
     """Which of these keys some row names, of whatever job; reads all rows for it."""
-    wanted = list(keys)
+    return _named(connection, keys)
+
+
+def _named(connection: Connection, keys: Iterable[str], *where: sa.ColumnElement[bool]) -> set[str]:
     named: set[str] = set()
-    for some in batched(wanted, _KEYS_PER_QUERY):
+    for some in batched(list(keys), _KEYS_PER_QUERY):
         for column in (images.c.object_key, images.c.thumbnail_key):
-            named.update(connection.execute(sa.select(column).where(column.in_(some))).scalars())
+            found = connection.execute(sa.select(column).where(column.in_(some)))
+            named.update(found.scalars())
     return named
+
+
+def links_of(connection: Connection, job_id: int, items: Sequence[int]) -> Iterator[Kept]:
+    """The links whose pictures are those of these items of a job."""
+    for some in batched(items, _KEYS_PER_QUERY):
+        found = connection.execute(
+            sa.select(*_KEPT).where(images.c.linked_job == job_id, images.c.linked_item.in_(some))
+        )
+        yield from (Kept(*row) for row in found)
 
 
 def shard_of(connection: Connection, job_id: int, item: int) -> str | None:

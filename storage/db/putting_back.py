@@ -14,6 +14,8 @@ from sqlalchemy.engine import Connection
 
 from storage.contract.outcomes import Outcome
 from storage.contract.states import Entity, JobState, TaskState
+from storage.db import search_notes
+from storage.db.images import ImageRow
 from storage.db.ranges import Returned, put_back
 from storage.db.rows import batched
 from storage.db.steering import remove_rows, runs
@@ -122,3 +124,33 @@ def _reopen(connection: Connection, job_id: int, count: int, now: float) -> None
         advance(connection, Entity.JOB, job_id, "retry", now=now, detail=detail, finished_at=None)
     else:
         record(connection, Entity.JOB, job_id, "retry", now=now, detail=detail)
+
+
+_OF_THE_PICTURE: Final = (
+    "object_key",
+    "thumbnail_key",
+    "bytes",
+    "sha256",
+    "render_key",
+    "rendering",
+    "truncated_tokens",
+    "phash",
+    "pixels_sha256",
+    "flagged",
+    "produced",
+)
+
+
+def relink(connection: Connection, job_id: int, item: int, original: ImageRow) -> None:
+    """Let a link say of its picture what the image it is linked to says by now."""
+    connection.execute(
+        sa.update(images)
+        .where(
+            images.c.job_id == job_id,
+            images.c.item == item,
+            images.c.linked_job == original.job_id,
+            images.c.linked_item == original.item,
+        )
+        .values({name: getattr(original, name) for name in _OF_THE_PICTURE})
+    )
+    search_notes.note(connection, job_id, item, item + 1)

@@ -26,6 +26,10 @@ RENDERED_AGAIN: Final = (Kind.MISSING, Kind.TRUNCATED, Kind.SWAPPED)
 THUMBNAILS: Final = (Kind.THUMBNAIL_MISSING, Kind.THUMBNAIL_DAMAGED)
 
 
+AGAIN: Final = "to be rendered again"
+"""What is said of an item that went back to its group."""
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that is wrong, and what was done about it."""
 
@@ -36,6 +40,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     key: str = ""  #: of the object
     detail: str = ""
     sha256: str | None = None  #: that the row has
+    linked: tuple[int, int] | None = None  #: job and item whose picture it is; None: its own
     mended: str = ""  #: what was done; empty: nothing
     left: str = ""  #: why nothing could be done
 

@@ -39,7 +39,7 @@ class Looker:
 
     def compare(self, job: str, rows: Sequence[Kept]) -> list[Finding]:
         """What is wrong with the objects of these rows of one job."""
-        rendered = [row for row in rows if row.is_rendered]
+        rendered = [row for row in rows if row.is_kept]
         self._pace.take(len(rendered))
         sizes = self._sizes(_keys_of(rendered))
         doubtful = [row for row in rendered if any(_compared(job, row, sizes))]
@@ -130,6 +130,7 @@ def finding_of(kind: Kind, job: str, row: Kept, key: str, detail: str) -> Findin
         key=key,
         detail=detail,
         sha256=row.sha256,
+        linked=None if row.linked_job is None else (row.linked_job, row.linked_item or 0),
     )
 
 

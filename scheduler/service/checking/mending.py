@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from scheduler.service.checking import orphans
-from scheduler.service.checking.findings import RENDERED_AGAIN, THUMBNAILS, Finding, Kind
+from scheduler.service.checking import orphans, relinking
+from scheduler.service.checking.findings import AGAIN, RENDERED_AGAIN, THUMBNAILS, Finding, Kind
 from scheduler.service.importing.settings import folder_of
 from storage.contract.errors import ObjectMissing
 from storage.db import checks, images, jobs, putting_back
@@ -54,6 +54,10 @@ def _render_again(mill: Mill, job_id: int, findings: list[Finding]) -> list[Find
     folder = _imported_from(mill, job_id)
     if folder is not None:
         return [_restore(mill, folder, one) for one in findings]
+    if links := [one for one in findings if one.linked is not None and not one.mended]:
+        done, alone = relinking.relink(mill, links)
+        own = [one for one in findings if one.linked is None]
+        return done + _render_again(mill, job_id, own + alone)
     able = [one for one in findings if _has_shard(mill, one)]
     taken: set[int] = set()
     if able:
@@ -63,7 +67,7 @@ def _render_again(mill: Mill, job_id: int, findings: list[Finding]) -> list[Find
             taken.update(putting_back.render_again(connection, job_id, wanted, now=now))
     ready = {one.item for one in able}
     return [
-        _mended(one, "to be rendered again")
+        _mended(one, AGAIN)
         if one.item in taken
         else _left(one, "it is being rendered" if one.item in ready else _NO_SHARD)
         for one in findings
@@ -101,7 +105,7 @@ def _thumbnail(mill: Mill, finding: Finding) -> Finding:
     with mill.ledger.read() as connection:
         row = next(images.of_items(connection, finding.job_id, [finding.item or 0]), None)
     if row is None or row.object_key is None:
-        return _mended(finding, "to be rendered again")
+        return _mended(finding, AGAIN)
     try:
         data = mill.store.get(row.object_key)
         if row.sha256 not in (None, hashlib.sha256(data).hexdigest()):

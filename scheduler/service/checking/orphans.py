@@ -53,13 +53,16 @@ def still_unnamed(
     """
     job = checks.job_named(connection, name)
     if job is None:
-        return None, set(keys) - checks.referred_to(connection, keys)
-    items = sorted({item for key in keys if (item := _item_in(key)) is not None})
-    named = _named_by(checks.kept_of(connection, job.id, items))
+        return None, set(keys) - checks.named_anywhere(connection, keys)
+    items = {key: item for key in keys if (item := _item_in(key)) is not None}
+    numbers = sorted(set(items.values()))
+    named = _named_by(checks.kept_of(connection, job.id, numbers))
     unnamed = [key for key in keys if key not in named]
     if not unnamed or not job.ended or checks.is_at_work(connection, job.id):
         return job, set()
-    return job, set(unnamed) - checks.referred_to(connection, unnamed)
+    named = _named_by(checks.links_of(connection, job.id, numbers))
+    odd = [key for key in unnamed if key not in items]  # no worker gives such names
+    return job, set(unnamed) - named - checks.named_anywhere(connection, odd)
 
 
 def _of_job(
@@ -78,8 +81,8 @@ def _of_job(
             )
 
 
-def _named_by(rows: Iterator[Kept]) -> set[str | None]:
-    return {key for row in rows for key in (row.object_key, row.thumbnail_key)}
+def _named_by(rows: Iterator[Kept]) -> set[str]:
+    return {key for row in rows for key in (row.object_key, row.thumbnail_key) if key is not None}
 
 
 def _job_in(key: str) -> str:
