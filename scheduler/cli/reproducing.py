@@ -11,6 +11,7 @@ import typer
 
 from scheduler.cli.console import HomeOption, JsonOption, escaped, facts, out, print_json, table
 from scheduler.cli.live import show
+from scheduler.cli.manifest_options import DTYPES, check_choice
 from scheduler.service import processes
 from scheduler.service.difference import TOLERANCE, Difference, Verdict, causes, difference
 from scheduler.service.home import open_home
@@ -46,12 +47,18 @@ def reproduce_command(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda:0, ... Default: the first GPU, else cpu.")
     ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="auto, float32, ...: in another one than it was rendered in.")
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
     renderer: Annotated[str, typer.Option(hidden=True)] = "diffusers",
 ) -> None:
     """Render an image again from its own metadata, and say how the two compare."""
     original = _original(image, home)
+    if dtype is not None:
+        check_choice("--dtype", dtype, DTYPES)
+        original = msgspec.structs.replace(original, dtype=dtype)
     chosen = device or processes.devices()[0]
     options = RunOptions(devices=(chosen,), processes=1, renderer=renderer, apart=True)
     limits = read_limits(os.environ)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -67,6 +67,8 @@ def causes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[st
     found = []
     for name in _DECIDING:
         then, now = before.get(name), after.get(name)
+        if name == "steps_down":
+            then, now = _beside_the_shape(then), _beside_the_shape(now)
         if isinstance(then, dict) or isinstance(now, dict):
             parts = sorted({*(then or {}), *(now or {})})
             pairs = [(part, (then or {}).get(part), (now or {}).get(part)) for part in parts]
@@ -79,6 +81,14 @@ def causes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[st
 _DECIDING: Final = (
     "weights", "loras", "device", "dtype", "batch", "steps_down", "attention", "versions",
 )  # fmt: skip
+
+
+def _beside_the_shape(steps: Sequence[str] | None) -> list[str]:
+    """Steps down that are no other mode, which changes no pixel, and no shape, which is redone."""
+    return [step for step in steps or () if step.partition(" ")[0] not in _REDONE]
+
+
+_REDONE: Final = ("mode", "batch", "encode", "decode")
 
 
 def _said(value: object) -> str:

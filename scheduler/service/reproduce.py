@@ -97,7 +97,7 @@ def original_in_file(path: Path, store: ObjectStore | None = None) -> Original:
         name=str(path),
         picture=data,
         row=record.item,
-        batch=record.batch,
+        batch=_batch(record.rendering, record.batch),
         dtype=str(record.rendering.get("dtype", "auto")),
         rendering=record.rendering,
         output={"format": _FORMATS[found.format]} | _shown(record.output),
@@ -137,6 +137,8 @@ def rendered_apart(
             sources = Sources(urls=False, open_mill=lambda: open_mill(connections))
             with prepared(options, limits=limits, describe=describe, sources=sources) as work:
                 job = submit(work, str(manifest), ledger=mill.ledger, store=mill.store).job
+            if "tiled" in original.rendering.get("steps_down", ()):
+                _begin_tiled(mill, job)
             yield mill, job
 
 
@@ -146,9 +148,28 @@ def result_of(mill: Mill, job: Job) -> Original:
 
 
 def _batch(rendering: Mapping[str, Any], shape: BatchShape) -> BatchShape:
-    """The batch the pixels came from: the group's, unless memory forced a smaller one."""
-    denoise = int(rendering.get("batch", shape.denoise))
-    return msgspec.structs.replace(shape, denoise=denoise)
+    """The shape the pixels came from: the group's, unless memory forced a smaller one.
+
+    Steps down are words like ``batch 2`` and ``decode 1``; those of a second stage are left out.
+    """
+    shape = msgspec.structs.replace(shape, denoise=int(rendering.get("batch", shape.denoise)))
+    shape = msgspec.structs.replace(shape, decode=min(shape.decode, shape.denoise))
+    for step in rendering.get("steps_down", ()):
+        name, _, size = str(step).partition(" ")
+        if name in ("encode", "decode") and size.isdigit():
+            shape = msgspec.structs.replace(shape, **{name: int(size)})
+    return shape
+
+
+def _begin_tiled(mill: Mill, job: Job) -> None:
+    """Have the job's only group claimed with its pictures decoded in tiles, in any mode."""
+    with mill.ledger.write() as connection:
+        (group,) = groups.of_job(connection, job.id, limit=1)
+        whole = [need for need in group.requirements.modes if not need.batch and not need.tiled]
+        tiled = tuple(msgspec.structs.replace(need, tiled=True) for need in whole)
+        groups.require(
+            connection, group.id, msgspec.structs.replace(group.requirements, modes=tiled)
+        )
 
 
 def _output_of(job: Job, row: ImageRow) -> dict[str, Any]:

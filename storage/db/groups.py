@@ -55,6 +55,17 @@ def get(connection: Connection, group_id: int) -> GroupView:
     return view_of(row)
 
 
+def require(connection: Connection, group_id: int, requirements: Requirements) -> None:
+    """Have the group need that from now on; for what is claimed already nothing changes."""
+    connection.execute(
+        sa.update(groups)
+        .where(groups.c.id == group_id)
+        .values(
+            requirements=msgspec.json.encode(requirements).decode(), fit_key=requirements.fit_key
+        )
+    )
+
+
 def view_of(row: sa.Row[tuple[object, ...]]) -> GroupView:
     """A row of the groups table as a `GroupView`."""
     columns = row._mapping

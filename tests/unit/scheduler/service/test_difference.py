@@ -56,4 +56,6 @@ def test_what_changed_in_the_making_is_listed_part_by_part() -> None:
 
 
 def test_what_one_of_them_does_not_say_is_none() -> None:
-    assert causes({"steps_down": ["batch 2"]}, {}) == [("steps_down", "batch 2", "none")]
+    assert causes({"steps_down": ["tiled"]}, {}) == [("steps_down", "tiled", "none")]
+    # Another mode changes no pixel, and a shape is taken over as it was.
+    assert causes({"steps_down": ["mode lean", "batch 2", "decode 1"]}, {}) == []
