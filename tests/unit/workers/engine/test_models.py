@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -103,6 +104,23 @@ def _cut_the_data_short(model: Path) -> None:
     _unet(model).write_bytes(data[:-1000])
 
 
+def _take_the_vocabulary(model: Path) -> None:
+    for path in (model / "tokenizer").iterdir():
+        if path.name != "tokenizer_config.json":
+            path.unlink()
+
+
+def _claim_a_longer_header(model: Path) -> None:
+    data = bytearray(_unet(model).read_bytes())
+    data[6] ^= 0x40  # the eight first bytes are the header's length
+    _unet(model).write_bytes(data)
+
+
+def _name_another_dtype(model: Path) -> None:
+    data = _unet(model).read_bytes()
+    _unet(model).write_bytes(data.replace(b'"F32"', b'"X32"', 1))
+
+
 def _drop_text_encoder_weights(model: Path) -> None:
     path = model / "text_encoder" / "model.safetensors"
     tensors = load_file(path)
@@ -125,6 +143,9 @@ def _drop_text_encoder_weights(model: Path) -> None:
         (_name_no_class, "neither diffusers nor transformers"),
         (_spoil_a_config, "config.json"),
         (_take_the_tokenizer, "tokenizer"),
+        (_take_the_vocabulary, "tokenizer"),
+        (_claim_a_longer_header, r"diffusion_pytorch_model.safetensors is not"),
+        (_name_another_dtype, r"diffusion_pytorch_model.safetensors is not"),
         (_cut_the_data_short, r"diffusion_pytorch_model.safetensors is not"),
     ],
 )
@@ -135,6 +156,27 @@ def test_a_damaged_model_is_refused_in_words(
 
     with pytest.raises(ModelUnusable, match=said):
         _load(model)
+
+
+def test_a_flipped_bit_in_a_header_is_refused_or_harms_nothing(model: Path) -> None:
+    """Whatever the bit: another dtype, shape, name or length, or only a note's letter."""
+    path = model / "vae" / "diffusion_pytorch_model.safetensors"
+    whole = path.read_bytes()
+    header = int.from_bytes(whole[:8], "little")
+    right = load_component(source_in(model, "vae", "float32")).state_dict()
+    random = Random(3)
+    refused = 0
+    for _ in range(30):
+        flipped = bytearray(whole)
+        flipped[random.randrange(8 + header)] ^= 1 << random.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            loaded = load_component(source_in(model, "vae", "float32")).state_dict()
+        except ModelUnusable:
+            refused += 1
+        else:
+            assert all(loaded[name].equal(tensor) for name, tensor in right.items())
+    assert refused > 20
 
 
 def test_a_model_with_half_precision_weights_only_loads_in_float32(model: Path) -> None:
