@@ -23,16 +23,17 @@ MAX_PICTURES: Final = 400
 MAX_PAGE_PIXELS: Final = 200_000_000
 """A page is held in memory at three bytes a pixel."""
 
-_MARGIN: Final = 12
+MARGIN: Final = 12
 _LINE: Final = 15
 _CAPTION_LINES: Final = 3
-_PAPER: Final = (250, 250, 248)
-_INK: Final = (40, 40, 44)
-_FAINT: Final = (140, 140, 146)
+PAPER: Final = (250, 250, 248)
+INK: Final = (40, 40, 44)
+FAINT: Final = (140, 140, 146)
 _FAILED: Final = (236, 226, 224)
 _WIDEST: Final = 2000
 _HEAD: Final = 45
 _FONT: Final = ImageFont.load_default(12)
+_AnyFont = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,23 +54,23 @@ def contact_sheet(rows: Sequence[ImageRow], layout: Layout, store: ObjectStore) 
     if not rows:
         raise InputError("there is nothing to show", hint="see: rendermill images")
     across = layout.columns or _columns(len(rows), layout.cell)
-    wide = layout.cell + _MARGIN
+    wide = layout.cell + MARGIN
     high = wide + _LINE * _CAPTION_LINES
-    size = (across * wide + _MARGIN, math.ceil(len(rows) / across) * high + _MARGIN + _HEAD)
+    size = (across * wide + MARGIN, math.ceil(len(rows) / across) * high + MARGIN + _HEAD)
     if size[0] * size[1] > MAX_PAGE_PIXELS:
         raise InputError(
             f"a page of {size[0]:,} x {size[1]:,} pixels is too large",
             hint="show fewer pictures (--limit) or smaller ones (--cell)",
         )
-    page = Image.new("RGB", size, _PAPER)
+    page = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(page)
     _write_head(draw, layout, len(rows))
     for number, row in enumerate(rows):
-        left = _MARGIN + number % across * wide
-        top = _HEAD + _MARGIN + number // across * high
-        page.paste(_tile(row, layout.cell, store), (left, top))
-        for line, text in enumerate(_caption(row, layout.cell)):
-            draw.text((left, top + layout.cell + 3 + line * _LINE), text, _INK, _FONT)
+        left = MARGIN + number % across * wide
+        top = _HEAD + MARGIN + number // across * high
+        page.paste(tile(row, layout.cell, store), (left, top))
+        for line, text in enumerate(wrapped(row.prompt, layout.cell, _CAPTION_LINES)):
+            draw.text((left, top + layout.cell + 3 + line * _LINE), text, INK, _FONT)
     return page
 
 
@@ -96,31 +97,31 @@ def save(page: Image.Image, path: Path) -> None:
 
 def _columns(count: int, cell: int) -> int:
     """About as wide as high, captions counted, but not wider than a screen."""
-    widest = max(1, _WIDEST // (cell + _MARGIN))
+    widest = max(1, _WIDEST // (cell + MARGIN))
     return max(1, min(widest, math.ceil(math.sqrt(count * 1.5))))
 
 
 def _write_head(draw: ImageDraw.ImageDraw, layout: Layout, shown: int) -> None:
-    draw.text((_MARGIN, _MARGIN), layout.title, _INK, ImageFont.load_default(18))
+    draw.text((MARGIN, MARGIN), layout.title, INK, ImageFont.load_default(18))
     said = f"{layout.of:,} images"
     if shown < layout.of:
         said = f"{shown:,} of {said}, evenly spread"
-    draw.text((_MARGIN, _MARGIN + 22), said, _FAINT, _FONT)
+    draw.text((MARGIN, MARGIN + 22), said, FAINT, _FONT)
 
 
-def _tile(row: ImageRow, cell: int, store: ObjectStore) -> Image.Image:
+def tile(row: ImageRow, cell: int, store: ObjectStore) -> Image.Image:
     """A square with the picture in its middle, or with the reason why there is none."""
     try:
         picture = _load(row, cell, store)
         missing = f"failed: {row.reason}"
     except (ObjectError, OSError) as error:
         picture, missing = None, str(error)
-    tile = Image.new("RGB", (cell, cell), _FAILED if picture is None else _PAPER)
+    square = Image.new("RGB", (cell, cell), _FAILED if picture is None else PAPER)
     if picture is None:
-        ImageDraw.Draw(tile).text((8, 8), missing[:24], _INK, _FONT)
+        ImageDraw.Draw(square).text((8, 8), missing[:24], INK, _FONT)
     else:
-        tile.paste(picture, ((cell - picture.width) // 2, (cell - picture.height) // 2))
-    return tile
+        square.paste(picture, ((cell - picture.width) // 2, (cell - picture.height) // 2))
+    return square
 
 
 def _load(row: ImageRow, cell: int, store: ObjectStore) -> Image.Image | None:
@@ -137,30 +138,30 @@ def _load(row: ImageRow, cell: int, store: ObjectStore) -> Image.Image | None:
     return picture.resize(size, how)
 
 
-def _caption(row: ImageRow, cell: int) -> list[str]:
-    """The prompt over a few lines, cut to the cell's width."""
+def wrapped(text: str, width: int, most: int, font: _AnyFont = _FONT) -> list[str]:
+    """A text over a few lines of so many pixels, the last one cut if there is more."""
     lines = [""]
-    for word in row.prompt.split():
+    for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if _FONT.getlength(longer) <= cell or not lines[-1]:
+        if font.getlength(longer) <= width or not lines[-1]:
             lines[-1] = longer
         else:
             lines.append(word)
-        if len(lines) > _CAPTION_LINES:
+        if len(lines) > most:
             break
-    if len(lines) > _CAPTION_LINES:
-        lines = lines[:_CAPTION_LINES]
+    if len(lines) > most:
+        lines = lines[:most]
         lines[-1] += " …"
-    return [_clipped(line, cell) for line in lines]
+    return [clipped(line, width, font) for line in lines]
 
 
-def _clipped(text: str, width: int) -> str:
+def clipped(text: str, width: int, font: _AnyFont = _FONT) -> str:
     """As much of the text as fits, with a sign that it goes on."""
-    if _FONT.getlength(text) <= width:
+    if font.getlength(text) <= width:
         return text
 
     def length(characters: int) -> float:
-        return _FONT.getlength(text[:characters] + "…")
+        return font.getlength(text[:characters] + "…")
 
     fitting = bisect_right(range(1, len(text)), float(width), key=length)
     return text[: max(1, fitting)] + "…"

@@ -7,7 +7,6 @@ import gc
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -198,7 +197,8 @@ def test_files_have_their_names_and_a_list_of_checksums(
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
     assert {line.split("  ")[0] for line in lines} == {row.sha256 for row in rows.values()}
     assert json.loads((out / MANIFEST).read_text())["complete"]
-    assert not any(name.startswith(".") for name in os.listdir(out))
+    names = [path.name for path in out.iterdir()]
+    assert not any(name.startswith(".") for name in names)
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

@@ -44,7 +44,7 @@ with open_home(Path(sys.argv[1])) as mill:
 
 
 def options_of(form: Form, **more: Any) -> ExportOptions:
-    splits = {} if form is Form.DIFFUSIONDB else {"splits": SPLITS}
+    splits: dict[str, Any] = {} if form is Form.DIFFUSIONDB else {"splits": SPLITS}
     return ExportOptions(query="*", format=form, shard=ShardSize(images=6), **splits, **more)
 
 
