@@ -182,7 +182,14 @@ class Child:
         if shop is None:
             return
         try:
-            work(shop.tools, shop.claimer, self._stop, leave=lambda: True, until=until)
+            work(
+                shop.tools,
+                shop.claimer,
+                self._stop,
+                leave=lambda: True,
+                until=until,
+                idle=shop.idle,
+            )
             self._pauses = 0
         except (StoreFull, DeviceLost) as error:
             self._end(error.message)

@@ -15,6 +15,7 @@ from storage.contract.errors import LeaseLost, LedgerError
 from storage.db import tasks
 from workers.claiming import Claimer
 from workers.execute import Tools, execute
+from workers.idle import Embedding
 from workers.stopping import Stop
 
 IDLE_SECONDS: Final = 0.25
@@ -30,14 +31,18 @@ def work(
     *,
     leave: Callable[[], bool],
     until: float = math.inf,
+    idle: Embedding | None = None,
 ) -> None:
     """Work until `stop`, or until `leave` says so when nothing can be claimed.
 
-    Nothing more is claimed after `until` (of `time.monotonic`).
+    Nothing more is claimed after `until` (of `time.monotonic`). When there is nothing to claim,
+    vectors are computed by `idle`, a batch between two looks.
     """
     while not stop.requested and time.monotonic() < until:
         claimed = () if tools.heartbeat.resting else claimer.claim(tools.renderer.loaded_model)
         if not claimed:
+            if idle is not None and not tools.heartbeat.resting and idle.step():
+                continue
             if leave():
                 return
             stop.wait(IDLE_SECONDS)

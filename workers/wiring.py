@@ -28,6 +28,7 @@ from workers.engine.ports import PictureSource, Renderer
 from workers.engine.safety import Inspector
 from workers.execute import Tools
 from workers.heartbeat import BEAT_SECONDS, FARM_BEAT_SECONDS, Heartbeat
+from workers.idle import MODEL, Embedding, enable_by_environment
 from workers.inputs import StoredPictures
 from workers.items import ItemReader
 from workers.loop import work
@@ -52,6 +53,7 @@ class Workshop:
     tools: Tools
     claimer: Claimer
     opened: ExitStack
+    idle: Embedding | None = None  #: None: it works for one job, and is not to outlast it
 
     def close(self) -> None:
         """Sign off, and let go of everything."""
@@ -75,6 +77,7 @@ def run_worker(settings: WorkerSettings) -> int:
             workshop.claimer,
             stop,
             leave=_leaver(workshop.tools.ledger, settings.job_id),
+            idle=workshop.idle,
         )
     except Interrupted as stopped:
         log.info("stopped while starting", action="stopped", why=stopped.message)
@@ -126,7 +129,11 @@ def open_workshop(settings: WorkerSettings, stop: Stop) -> Workshop:
         )
         heartbeat.release()
         claimer = Claimer(mill.ledger, worker_id, capability, job_id=settings.job_id, room=room)
-        return Workshop(tools=tools, claimer=claimer, opened=opened.pop_all())
+        idle = None
+        if settings.job_id is None:
+            enable_by_environment(mill.ledger, os.environ.get(MODEL))
+            idle = Embedding(ledger=mill.ledger, store=mill.store)
+        return Workshop(tools=tools, claimer=claimer, opened=opened.pop_all(), idle=idle)
 
 
 def _leaver(ledger: Ledger, job_id: int | None) -> Callable[[], bool]:

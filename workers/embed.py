@@ -1,0 +1,80 @@
+"""``python -m workers.embed``: vectors computed for ``rendermill vectors`` and ``images``.
+
+``build`` computes what is due until nothing is, or standard input ends. ``query`` reads
+``{"kind", "model", "text"}`` or ``{"kind", "model", "picture"}`` and writes the vector as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from storage import pictures
+from storage.contract.errors import RendermillError
+from storage.db.vectors import Of
+from storage.opening import open_mill
+from storage.settings import read_connections
+from workers.engine.embedding import open_picture_embedder, open_text_embedder
+from workers.idle import MODEL, Embedding, enable_by_environment
+from workers.logs import configure_logs
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m workers.embed", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("query")
+    commands.add_parser("build").add_argument("--home", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    configure_logs()
+    try:
+        if options.command == "query":
+            json.dump(answer(json.load(sys.stdin)), sys.stdout)
+        else:
+            build(options.home)
+    except RendermillError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        sys.stderr.write(f"{error.message}{hint}\n")
+        return error.exit_code
+    return 0
+
+
+def answer(asked: dict[str, Any]) -> list[float]:
+    """The vector of one text or picture."""
+    if asked["kind"] == Of.PROMPT:
+        found = open_text_embedder(asked["model"]).texts([asked["text"]])
+    elif "text" in asked:
+        found = open_picture_embedder(asked["model"]).texts([asked["text"]])
+    else:
+        picture = pictures.as_image(Path(asked["picture"]).read_bytes())
+        found = open_picture_embedder(asked["model"]).pictures([picture])
+    return [float(one) for one in found[0]]
+
+
+def build(home: Path) -> None:
+    """Compute all that is due; the end of standard input says that nobody waits any more."""
+    left = threading.Event()
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        left.set()
+
+    if not sys.stdin.isatty():
+        threading.Thread(target=watch, name="parent", daemon=True).start()
+    with open_mill(read_connections(os.environ, home)) as mill:
+        enable_by_environment(mill.ledger, os.environ.get(MODEL))
+        embedding = Embedding(
+            ledger=mill.ledger, store=mill.store, indexes=not mill.connections.is_farm
+        )
+        while not left.is_set() and embedding.batch():
+            pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())
