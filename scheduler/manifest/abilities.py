@@ -107,12 +107,13 @@ def check_text(settings: Mapping[str, Any], family: Family) -> None:
 
 def check_lossy(settings: Mapping[str, Any], family: Family) -> None:
     """Refuse accelerations the engine has not: what is asked for is never passed over."""
-    if settings.get("cache") is not None and family.denoiser != "transformer":
-        raise FieldError("cache", f"is for models with a transformer, not {family.title}")
+    taken = {"quantization": family.name != PLAIN, "cache": family.caches}
     for name, known in (("quantization", QUANTIZATIONS), ("cache", CACHES)):
         value = settings.get(name)
         if value is not None and value not in known:
             raise FieldError(name, f"knows no {value!r}; allowed: {', '.join(known)}")
+        if value is not None and not taken[name]:
+            raise FieldError(name, f"does not go with {family.title} models")
 
 
 def check_upscaler(factor: int, card: ModelCard) -> None:

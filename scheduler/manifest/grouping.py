@@ -33,8 +33,12 @@ from storage.contract.samplers import Sampler, UnknownSampler, find_sampler
 
 Describe = Callable[[str, str | None], ModelCard]
 
-Settle = Callable[[str], str]
-"""The name of an adapter's weights as every worker understands it; `ModelError` if it is none."""
+Settle = Callable[[str, str | None], tuple[str, str | None]]
+"""Name and revision of an adapter as every worker understands them; `ModelError` if it is none."""
+
+
+def _as_said(name: str, revision: str | None) -> tuple[str, str | None]:
+    return name, revision
 
 
 class Group(msgspec.Struct):
@@ -55,11 +59,11 @@ class GroupTable:
         default_model: str,
         dtype: str,
         limits: Limits,
-        settle: Settle = str,
+        settle: Settle = _as_said,
     ) -> None:
         """`describe` looks a model up and raises `ModelError`; it is asked once per model."""
         self._settle = settle
-        self._settled: dict[str, str | ModelError] = {}
+        self._settled: dict[tuple[str, str | None], tuple[str, str | None] | ModelError] = {}
         self.groups: list[Group] = []
         self._describe = describe
         self._default_model = default_model
@@ -126,15 +130,18 @@ class GroupTable:
         )
 
     def _lora(self, lora: Lora) -> Lora:
-        return msgspec.structs.replace(lora, id=self._place("loras", lora.id))
+        place, commit = self._place("loras", lora.id, lora.revision)
+        return msgspec.structs.replace(lora, id=place, revision=commit)
 
     def _controlnet(self, net: ControlNet) -> ControlNet:
-        return msgspec.structs.replace(net, model=self._place("controlnet", net.model))
+        place, commit = self._place("controlnet", net.model, net.revision)
+        return msgspec.structs.replace(net, model=place, revision=commit)
 
     def _ip_adapter(self, adapter: IpAdapter | None) -> IpAdapter | None:
         if adapter is None:
             return None
-        return msgspec.structs.replace(adapter, model=self._place("ip_adapter", adapter.model))
+        place, commit = self._place("ip_adapter", adapter.model, adapter.revision)
+        return msgspec.structs.replace(adapter, model=place, revision=commit)
 
     def _upscaler(self, upscaler: Upscaler | None) -> Upscaler | None:
         """The second stage with its model looked up, as the first's is."""
@@ -144,14 +151,14 @@ class GroupTable:
         check_upscaler(upscaler.factor, card)
         return msgspec.structs.replace(upscaler, model=card.model, revision=card.revision)
 
-    def _place(self, field: str, name: str) -> str:
-        settled = self._settled.get(name)
+    def _place(self, field: str, name: str, revision: str | None) -> tuple[str, str | None]:
+        settled = self._settled.get((name, revision))
         if settled is None:
             try:
-                settled = self._settle(name)
+                settled = self._settle(name, revision)
             except ModelError as error:
                 settled = error
-            self._settled[name] = settled
+            self._settled[name, revision] = settled
         if isinstance(settled, ModelError):
             raise _unfit(field, settled)
         return settled

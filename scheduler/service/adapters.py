@@ -1,4 +1,4 @@
-"""The names of LoRAs, ControlNets and IP-Adapters as every worker understands them."""
+"""Where LoRAs, ControlNets and IP-Adapters are found, as every worker understands it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Final
 
 from storage.contract.errors import ModelError
-from storage.models.hub import HUB_ID
+from storage.models.hub import HUB_ID, hub_commit
 
 SAFE: Final = ".safetensors"
 _PICKLES: Final = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 
 
-def settled(name: str) -> str:
-    """A hub id as it is, a folder or file by its whole path; `ModelError` if it is neither."""
+def settled(name: str, revision: str | None) -> tuple[str, str | None]:
+    """A hub id with the commit it means now, or a folder or file by its whole path.
+
+    Without a commit where nobody can tell it. `ModelError` if it is neither.
+    """
     path = Path(name).expanduser() if name.startswith("~") else Path(name)
     if path.suffix.casefold() in _PICKLES:
         raise ModelError(
@@ -27,7 +30,9 @@ def settled(name: str) -> str:
     if found:
         if path.is_file() and path.suffix.casefold() != SAFE:
             raise ModelError(f"{name}: must be a folder or a {SAFE} file")
-        return str(path.resolve())
+        if revision is not None:
+            raise ModelError(f"{name}: lies on this machine and has no revision {revision!r}")
+        return str(path.resolve()), None
     if HUB_ID.fullmatch(name) and not name.startswith((".", "/", "~")) and path.suffix != SAFE:
-        return name
+        return name, hub_commit(name, revision) or revision
     raise ModelError(f"{name}: there is no such file or folder, and it is no hub id")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,28 @@ def fetch_hub_model(model: str, revision: str | None) -> Path:
 def cached_hub_model(model: str, revision: str | None) -> Path:
     """The folder an earlier download left; nothing is asked of the hub."""
     return _cached(model, revision)[0]
+
+
+def hub_commit(model: str, revision: str | None) -> str | None:
+    """The commit that a branch, a tag or nothing means now.
+
+    Where the hub cannot be asked, that of what was fetched before, or None. `ModelError` if the
+    hub has no such repository or revision.
+    """
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return revision
+    try:
+        hub = _load_hub()
+    except ModelError:
+        return None
+    try:
+        return str(hub.HfApi().model_info(model, revision=revision).sha)
+    except hub.errors.HfHubHTTPError as error:
+        raise _not_found(model, revision, error) from error
+    except Exception:  # no network, or offline mode: the client raises many kinds
+        with suppress(ModelError):
+            return _cached(model, revision)[1]
+    return None
 
 
 def fetch_hub_configs(model: str, revision: str | None) -> Path:

@@ -20,6 +20,7 @@ FLUX: Final = Family(
     text_encoders=(("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")),
     controlnet_pipelines={TEXT_TO_IMAGE: "FluxControlNetPipeline"},
     loras=True,
+    caches=True,
     samplers=SamplerSet.FLOW,
     guidance=Guidance.EMBEDDED,
     num_inference_steps=28,

@@ -19,6 +19,7 @@ QWEN_IMAGE: Final = Family(
     denoiser="transformer",
     text_encoders=(("tokenizer", "text_encoder"),),
     loras=True,
+    caches=True,
     samplers=SamplerSet.FLOW,
     guidance=Guidance.TRUE,
     num_inference_steps=50,

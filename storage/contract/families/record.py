@@ -49,6 +49,7 @@ class Family:
     """Diffusers class by kind of task, where the family has ControlNets."""
     loras: bool = False
     ip_adapters: bool = False
+    caches: bool = False  #: its denoiser takes diffusers' lossy caches over steps
     samplers: SamplerSet = SamplerSet.DIFFUSION
     guidance: Guidance = Guidance.CLASSIFIER_FREE
     num_inference_steps: int  #: diffusers' default

@@ -23,6 +23,12 @@ from storage.testing.factories import make_card
 MODELS = ("starter", "other")
 
 
+@pytest.fixture(autouse=True)
+def _hub_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What adapters' branches mean now nobody can tell."""
+    monkeypatch.setattr("scheduler.service.adapters.hub_commit", lambda _name, _revision: None)
+
+
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """All that came of a manifest."""
 

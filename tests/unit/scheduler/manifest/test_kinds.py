@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -55,10 +56,10 @@ def card_of(model: str) -> ModelCard:
     )
 
 
-def settle(name: str) -> str:
+def settle(name: str, revision: str | None) -> tuple[str, str | None]:
     if name == "missing":
         raise ModelError("missing: there is no such file")
-    return f"/abs/{name}"
+    return f"/abs/{name}", None if revision is None else revision * 40
 
 
 def spec_of(
@@ -270,9 +271,11 @@ NETS = (ControlNet(model="canny"), ControlNet(model="depth", scale=0.5))
         (
             {"quantization": "int8"},
             NONE,
-            "quantization: knows no 'int8'; there is none yet",
+            "quantization: knows no 'int8'; allowed: fp8",
         ),
-        ({"cache": "faster"}, NONE, "cache: knows no 'faster'; there is none yet; remove it"),
+        ({"cache": "faster"}, NONE, "cache: knows no 'faster'; allowed: first-block, taylorseer"),
+        ({"cache": "first-block"}, NONE, "cache: does not go with Stable Diffusion 1.x"),
+        ({"model": "plain", "quantization": "fp8"}, NONE, "quantization: does not go with"),
         ({"true_cfg_scale": 2.0}, NONE, "true_cfg_scale: is not used by Stable Diffusion 1.x"),
         ({"max_sequence_length": 1000}, NONE, "max_sequence_length: must be at most 602"),
         (
@@ -283,7 +286,7 @@ NETS = (ControlNet(model="canny"), ControlNet(model="depth", scale=0.5))
         ),
         ({"model": "plain", "scheduler": "euler"}, NONE, "scheduler: 'euler' does not suit other"),
     ],
-    ids=range(19),
+    ids=range(21),
 )
 def test_what_a_family_does_not_take_is_refused_by_its_field(
     settings: dict[str, Any], inputs: Inputs, said: str
@@ -351,9 +354,9 @@ def test_every_family_can_be_asked_for_each_of_its_kinds(family: Any) -> None:
 def test_an_adapter_is_settled_once_however_many_rows_name_it() -> None:
     asked: list[str] = []
 
-    def note(name: str) -> str:
+    def note(name: str, revision: str | None) -> tuple[str, str | None]:
         asked.append(name)
-        return name
+        return name, revision
 
     table = GroupTable(
         lambda model, _: card_of(model),
@@ -366,6 +369,28 @@ def test_an_adapter_is_settled_once_however_many_rows_name_it() -> None:
         table.group_of({"loras": (Lora(id="ink"),), "num_inference_steps": steps})
 
     assert asked == ["ink"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "inputs", "found"),
+    [
+        ({"loras": (Lora(id="ink", revision="a"),)}, NONE, lambda spec: spec.loras[0]),
+        (
+            {"controlnet": (ControlNet(model="edges", revision="a"),)},
+            Inputs(control_images=(Seen("k", 512, 512),)),
+            lambda spec: spec.controlnets[0],
+        ),
+        (
+            {"ip_adapter": IpAdapter(model="looks", revision="a")},
+            Inputs(ip_adapter_image=Seen("k", 512, 512)),
+            lambda spec: spec.ip_adapter,
+        ),
+    ],
+)
+def test_a_group_names_the_commit_an_adapters_branch_means_now(
+    settings: dict[str, Any], inputs: Inputs, found: Callable[[GroupSpec], Any]
+) -> None:
+    assert found(spec_of(settings, inputs)).revision == "a" * 40
 
 
 def test_kinds_are_those_of_the_contract() -> None:

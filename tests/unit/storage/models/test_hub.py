@@ -126,6 +126,7 @@ def ask(hub: tuple[str, Any], tmp_path: Path) -> Callable[..., Any]:
             "from storage.contract.errors import ModelError\n"
             "from storage.models.resolve import describe, locate\n"
             "from storage.models.files import locate_file\n"
+            "from storage.models.hub import hub_commit\n"
             "import msgspec\n"
             "try:\n"
             f"    result = {expression}\n"
@@ -243,3 +244,16 @@ def test_a_file_of_a_repository_is_fetched_alone_and_found_again_offline(
     assert offline == online
     said = ask(f"locate_file({MODEL!r}, weight_name='other.safetensors')")["error"]
     assert "other.safetensors" in said
+
+
+def test_a_branch_means_a_commit_and_offline_the_one_that_was_fetched(
+    ask: Callable[..., Any],
+) -> None:
+    assert ask(f"hub_commit('{MODEL}', None)", offline=True) is None
+    assert ask(f"hub_commit('{MODEL}', None)") == COMMIT
+    assert ask(f"hub_commit('{MODEL}', '{'f' * 40}')", offline=True) == "f" * 40
+    assert "no model 'someone/else'" in ask("hub_commit('someone/else', None)")["error"]
+
+    ask(f"str(locate('{MODEL}'))")
+
+    assert ask(f"hub_commit('{MODEL}', None)", offline=True) == COMMIT

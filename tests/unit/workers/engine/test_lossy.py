@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from storage.contract.capability import Mode
 from storage.contract.errors import ModelUnusable
+from storage.contract.families.registry import FAMILIES
 from storage.contract.items import GroupSpec
 from tests.models.transformer_cases import CASES, ITEMS, folder_of
 from tests.models.transformer_cases import make_spec as spec_of
@@ -70,3 +72,16 @@ def test_what_cannot_be_done_is_refused_in_words(
 ) -> None:
     with pytest.raises(ModelUnusable, match=said):
         render(make_renderer(open_device("cpu")), msgspec.structs.replace(spec, **changes))
+
+
+def test_families_take_caches_where_their_transformers_do() -> None:
+    import typing
+
+    import diffusers
+
+    for family in FAMILIES:
+        names = inspect.signature(getattr(diffusers, family.pipeline).__init__).parameters
+        assert family.denoiser in names
+        hints = typing.get_type_hints(getattr(diffusers, family.pipeline).__init__)
+        kinds = typing.get_args(hints[family.denoiser]) or (hints[family.denoiser],)
+        assert family.caches == any(hasattr(kind, "enable_cache") for kind in kinds), family.name
