@@ -38,6 +38,8 @@ def batch_shape(
     card: ModelCard, width: int, height: int, length: int, *, on_cpu: bool
 ) -> BatchShape:
     """The fixed batch of a group of `length` images, for a fleet with or without GPUs."""
+    if card.family.binned:  # whatever is asked for, its own size is computed
+        width, height = card.width, card.height
     pixels = CPU_BATCH_PIXELS if on_cpu else GPU_BATCH_PIXELS
     preferred = max(1, min(MAX_BATCH, pixels // (width * height)))
     if card.parameters.get(card.family.denoiser, 0) > LARGE_DENOISER:

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from scheduler.estimate.companions import Beside, Companions, beside
+from scheduler.estimate.pixels import computed_pixels
 from storage.contract.capability import Mode
 from storage.contract.families.record import Guidance
 from storage.contract.items import UPSCALE, BatchShape, GroupSpec
@@ -69,8 +70,12 @@ class _Sizes:
         self._width = _WIDTH.get(spec.dtype, 4.0 if on_cpu else 2.0)
         self._wider = self._width / 2  # the constants are for 16 bit
         self._tiled = tiled
+        self._pixels = computed_pixels(card, spec)
+        own = self._family.decode_dtype == "float32"
         upcast = card.force_upcast and spec.dtype == "float16"
-        self._vae_wider = 2.0 if upcast or self._family.decode_dtype == "float32" else self._wider
+        self._decode_wider = 2.0 if upcast or own else self._wider
+        # Such a VAE decodes in bfloat16, but SDXL's pipelines encode in float32 all the same.
+        self._encode_wider = 2.0 if card.force_upcast or own else self._wider
 
     def encoding(self) -> Iterator[Part]:
         """One text encoder after the other."""
@@ -90,32 +95,39 @@ class _Sizes:
             return  # its denoiser looks at the pixels themselves
         names = [n for n in (family.vae, *family.extras.get(spec.kind, ())) if self._has(n)]
         pixels = min(spec.pixels, TILE_PIXELS) if self._tiled else spec.pixels
-        activations = family.encode_bytes_per_pixel * pixels * self._vae_wider
-        yield self._part(CONDITION, tuple(names), activations, more=more.condition)
+        activations = family.encode_bytes_per_pixel * pixels * self._encode_wider
+        part = self._part(CONDITION, tuple(names), activations, more=more.condition)
+        yield self._in_float32(part, self._encode_wider)
 
     def denoising(self, more: Beside) -> Part:
         """The denoiser and what steers it, over one batch."""
         spec, family = self._spec, self._family
-        each = family.denoise_bytes_per_pixel * spec.pixels + family.denoise_bytes_fixed
+        each = family.denoise_bytes_per_pixel * self._pixels + family.denoise_bytes_fixed
         if family.guidance is Guidance.CLASSIFIER_FREE and spec.guidance_scale <= 1:
             each /= 2
         each *= 1 + CONTROLNET_ACTIVATIONS * len(spec.controlnets)
-        activations = each * self._shape.denoise * self._wider
+        images = 1 if family.one_by_one else self._shape.denoise
+        activations = each * images * self._wider
         return self._part(DENOISE, (family.denoiser,), activations, more=more.denoise)
 
     def decoding(self) -> Part:
         """The VAE's decoder, over one slice."""
-        spec, family = self._spec, self._family
-        wider = self._vae_wider
-        activations = family.decode_bytes_per_pixel * spec.pixels * self._shape.decode
+        family, pixels = self._family, self._pixels
+        activations = family.decode_bytes_per_pixel * pixels * self._shape.decode
         if self._tiled:
             # A picture no larger than a tile is cut into four.
-            tile = TILE_PIXELS if spec.pixels > TILE_PIXELS else spec.pixels / 4
-            activations = family.decode_bytes_per_pixel * tile + BLENDING_BYTES * spec.pixels
-        part = self._part(DECODE, (family.vae,), activations * wider)
-        grown = wider / self._wider if wider > self._wider else 1.0
-        weights = {name: size * grown for name, size in part.weights.items()}
-        return msgspec.structs.replace(part, weights=weights, streamed=part.streamed * grown)
+            tile = TILE_PIXELS if pixels > TILE_PIXELS else pixels / 4
+            activations = family.decode_bytes_per_pixel * tile + BLENDING_BYTES * pixels
+        part = self._part(DECODE, (family.vae,), activations * self._decode_wider)
+        return self._in_float32(part, self._decode_wider)
+
+    def _in_float32(self, part: Part, wider: float) -> Part:
+        """A phase whose VAE is widened for it, if it is."""
+        grown = max(1.0, wider / self._wider)
+        vae = self._family.vae
+        more = part.weights.get(vae, 0.0) * (grown - 1)
+        weights = {n: size * grown if n == vae else size for n, size in part.weights.items()}
+        return msgspec.structs.replace(part, weights=weights, streamed=part.streamed + more)
 
     def _part(
         self, phase: str, names: tuple[str, ...], activations: float, *, more: int = 0

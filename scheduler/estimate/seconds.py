@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from scheduler.estimate.pixels import computed_pixels
 from storage.contract.capability import Device, Requirements
 from storage.contract.items import TEXT_TO_IMAGE, GroupSpec
 from storage.contract.models import ModelCard
@@ -35,16 +36,16 @@ def tflop(card: ModelCard, spec: GroupSpec) -> float:
     parameters = card.parameters.get(card.family.denoiser, 0)
     guided = 2 if spec.guidance_scale > 1 else 1
     step = 2.0 * parameters * _places(card, spec) * guided
-    decode = 2.0 * card.parameters.get(card.family.vae, 0) * spec.pixels / 16
+    decode = 2.0 * card.parameters.get(card.family.vae, 0) * computed_pixels(card, spec) / 16
     return (step * _steps(spec) + decode) / 1e12
 
 
 def _places(card: ModelCard, spec: GroupSpec) -> float:
     """How often a step applies each parameter."""
     if card.family.denoiser == "unet":
-        return spec.pixels / card.latent_scale**2 / _UNET_SHARE
+        return computed_pixels(card, spec) / card.latent_scale**2 / _UNET_SHARE
     patch = 1 if card.latent_scale > _DEEP_SCALE else _PATCH
-    return spec.pixels / (card.latent_scale * patch) ** 2
+    return computed_pixels(card, spec) / (card.latent_scale * patch) ** 2
 
 
 def _steps(spec: GroupSpec) -> float:

@@ -130,8 +130,18 @@ def _defaults(folder: Path, model: str, family: Family, denoiser: Denoiser) -> t
 
 
 def _prediction(folder: Path, model: str) -> str | None:
+    """What the scheduler's config says is predicted; refuses a scheduler no seed decides."""
     path = folder / "scheduler" / "scheduler_config.json"
-    return read_config(path, model, Scheduler).prediction_type if path.exists() else None
+    if not path.exists():
+        return None
+    scheduler = read_config(path, model, Scheduler)
+    if scheduler.stochastic_sampling:
+        raise ModelError(
+            f"{model!r}: its scheduler draws noise at every step that no seed decides"
+            " (stochastic_sampling), so no picture of it could be made again",
+            hint=f"set it to false in {path}, in a folder of your own",
+        )
+    return scheduler.prediction_type
 
 
 def _weights(

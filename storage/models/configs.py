@@ -42,6 +42,7 @@ class Scheduler(msgspec.Struct):
     """What is read of the scheduler's config."""
 
     prediction_type: str | None = None
+    stochastic_sampling: bool = False
 
 
 class Denoiser(msgspec.Struct):

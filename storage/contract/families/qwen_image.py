@@ -27,6 +27,7 @@ QWEN_IMAGE: Final = Family(
     strength=0.6,
     inpaint_strength=0.6,
     side=1024,
+    one_by_one=True,
     size_multiple=16,
     min_size=16,
     token_limit=512,

@@ -58,6 +58,7 @@ class Family:
     inpaint_strength: float = 1.0  #: and for inpainting
     side: int = 512  #: default width and height where the model's config does not say
     binned: bool = False  #: computed at the model's own nearest size, then scaled and cropped
+    one_by_one: bool = False  #: the images of a batch are denoised after each other
     size_multiple: int  #: width and height must be divisible by it
     min_size: int
     latent_scale: int = 8  #: pixels per latent, of released models

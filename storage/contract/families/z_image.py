@@ -24,6 +24,7 @@ Z_IMAGE: Final = Family(
     guidance_scale=5.0,  # above 0, not 1, the negative prompt is computed beside
     strength=0.6,
     side=1024,
+    one_by_one=True,
     size_multiple=16,
     min_size=16,
     token_limit=512,

@@ -26,6 +26,7 @@ from storage.contract.families.references import (
 )
 from storage.contract.families.registry import FAMILIES
 from storage.contract.items import (
+    IMAGE_TO_IMAGE,
     KINDS,
     BatchShape,
     ControlNet,
@@ -248,3 +249,43 @@ def test_of_two_stages_the_larger_counts() -> None:
     assert estimate.requirements(card, spec, companions).disk_bytes == (
         card.weight_bytes + second.weight_bytes
     )
+
+
+def test_a_family_with_bins_needs_the_same_for_every_size() -> None:
+    reference = next(one for one in REFERENCES if one.family == "pixart-sigma")
+    card = card_of(reference)
+    large, small = (changed(spec_of(reference, 1), width=side, height=side) for side in (1024, 256))
+
+    assert gib_of(card, large) == gib_of(card, small)
+    assert estimate.tflop(card, large) == estimate.tflop(card, small)
+    shapes = {estimate.batch_shape(card, side, side, 64, on_cpu=False) for side in (1024, 256)}
+    assert len(shapes) == 1
+
+
+@pytest.mark.parametrize("name", ["qwen-image", "z-image"])
+def test_images_denoised_after_each_other_take_the_memory_of_one(name: str) -> None:
+    reference = next(one for one in REFERENCES if one.family == name)
+    card = card_of(reference)
+
+    one, four = (_bytes(card, spec_of(reference, batch), "denoise") for batch in (1, 4))
+
+    assert one == four
+
+
+def test_sdxl_encodes_pictures_in_float32_in_bfloat16_too() -> None:
+    bfloat, half, mended = (
+        _bytes(
+            card_of(SDXL, force_upcast=force),
+            changed(spec_of(SDXL, 1, kind=IMAGE_TO_IMAGE, strength=0.5), dtype=dtype),
+            "condition",
+        )
+        for dtype, force in (("bfloat16", True), ("float16", True), ("bfloat16", False))
+    )
+
+    assert bfloat == half
+    assert bfloat == pytest.approx(2 * mended)
+
+
+def _bytes(card: ModelCard, spec: GroupSpec, phase: str) -> float:
+    (part,) = (part for part in parts(card, spec, Mode.PHASED) if part.phase == phase)
+    return part.total

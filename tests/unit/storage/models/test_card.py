@@ -364,3 +364,12 @@ def test_a_damaged_weight_file_is_named(model: Path, content: bytes) -> None:
     (model / "unet" / PLAIN).write_bytes(content)
     with pytest.raises(ModelError, match=f"unet/{PLAIN} is not a safetensors file: "):
         card_of(model)
+
+
+def test_a_scheduler_that_no_seed_decides_is_refused(model: Path) -> None:
+    (model / "scheduler").mkdir()
+    file = model / "scheduler" / "scheduler_config.json"
+    file.write_text('{"stochastic_sampling": true}')
+
+    with pytest.raises(ModelError, match="draws noise at every step that no seed decides"):
+        card_of(model)
