@@ -123,7 +123,9 @@ def load_component(source: Source) -> Any:
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise ModelUnusable(f"{source.folder}: {first_line(error)}") from error
+        # Of another shape diffusers says how to load it all the same, at length.
+        said = first_line(error).partition(" If you want to instead")[0]
+        raise ModelUnusable(f"{source.folder}: {said}") from error
     _check_report(source.folder, component, report)
     component = component.eval().requires_grad_(False)
     if source.library == "diffusers" and _has_convolutions(component):
