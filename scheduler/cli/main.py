@@ -16,12 +16,15 @@ from scheduler.cli import (
     estimating,
     exporting,
     farm,
+    importing,
+    keeping,
     reading,
     rendering,
     reproducing,
     searching,
     sheet,
     simulating,
+    vectors,
     working,
 )
 from scheduler.cli.console import err, escaped, out
@@ -47,10 +50,19 @@ app.command("image")(reading.image_command)
 app.command("stats")(searching.stats_command)
 app.command("index")(searching.index_command)
 app.add_typer(searching.query_app, name="query")
+app.add_typer(vectors.vectors_app, name="vectors")
 app.command("export")(exporting.export_command)
 app.command("fetch")(exporting.fetch_command)
+app.add_typer(keeping.tag_app, name="tag")
+app.command("rate")(keeping.rate_command)
+app.add_typer(keeping.collection_app, name="collection")
+app.command("delete")(keeping.delete_command)
+app.command("undelete")(keeping.undelete_command)
+app.command("purge")(keeping.purge_command)
+app.add_typer(keeping.retention_app, name="retention")
 app.command("contact-sheet")(sheet.contact_sheet_command)
 app.command("check")(checking.check_command)
+app.command("import")(importing.import_command)
 app.command("reproduce")(reproducing.reproduce_command)
 app.command("estimate")(estimating.estimate_command)
 app.command("simulate")(simulating.simulate_command)

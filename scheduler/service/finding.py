@@ -13,8 +13,12 @@ from scheduler.catalog.parse import parse
 from storage.contract.errors import InputError
 from storage.contract.search import (
     FIELDS,
+    And,
     Between,
     Is,
+    Like,
+    Not,
+    Or,
     PromptLike,
     Tree,
     both,
@@ -29,6 +33,9 @@ from storage.db.search_sql import bounded
 
 CATCH_UP_SECONDS: Final = 10.0
 COUNT_SECONDS: Final = 120.0
+HIDDEN: Final = "hidden"
+"""The field of images that are deleted and not purged yet: found only if asked for."""
+
 SORTS: Final = tuple(one.name for one in FIELDS if one.sortable)
 
 
@@ -123,7 +130,8 @@ def tree_of(connection: sa.Connection, ask: Ask, *, now: float) -> Tree:
     def known(name: str) -> str | None:
         return saved.find(connection, name)
 
-    parts: list[Tree] = [parse(ask.query, now=now, saved=known)]
+    query = parse(ask.query, now=now, saved=known)
+    parts: list[Tree] = [query, *_not_hidden(connection, query)]
     parts += [Is(f"tag.{name}", value) for name, value in ask.tags]
     for name in ("job", "model"):
         value = getattr(ask, name)
@@ -142,6 +150,26 @@ def tree_of(connection: sa.Connection, ask: Ask, *, now: float) -> Tree:
     if ask.prompt_like is not None:
         parts.append(PromptLike(_like(ask.prompt_like)))
     return both(*parts)
+
+
+def _not_hidden(connection: sa.Connection, query: Tree) -> list[Tree]:
+    """What leaves deleted images out, where there are any and the query does not ask for them."""
+    if _mentions(query, HIDDEN) or not search.is_known(connection, HIDDEN, "true"):
+        return []
+    return [Not(Is(HIDDEN, "true"))]
+
+
+def _mentions(tree: Tree, field: str) -> bool:
+    """Whether a query asks for that field anywhere."""
+    match tree:
+        case And(parts=parts) | Or(parts=parts):
+            return any(_mentions(part, field) for part in parts)
+        case Not(part=part):
+            return _mentions(part, field)
+        case Is(field=own) | Like(field=own) | Between(field=own):
+            return own == field
+        case _:
+            return False
 
 
 def catch_up(ledger: Ledger, seconds: float = CATCH_UP_SECONDS) -> int:

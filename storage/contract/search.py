@@ -64,6 +64,10 @@ FIELDS: Final = (
     _field("seconds", Kind.SPREAD, "seconds", sort=True),
     _field("bytes", Kind.SPREAD, "bytes", "size", sort=True),
     _field("truncated", Kind.SPREAD, "truncated_tokens", "truncated_tokens"),
+    _field("rating", Kind.NUMBER, "rating", sort=True),
+    _field("collection", Kind.VALUE, "collections"),
+    _field("linked", Kind.VALUE, "is.linked"),
+    _field("hidden", Kind.VALUE, "is.hidden"),
     _field("created", Kind.TIME, "created_at", "created_at", "date", sort=True),
 )
 """A new column of images is searched once it stands here (and, if `SPREAD`, in the search table).

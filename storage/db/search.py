@@ -38,7 +38,7 @@ from storage.db.search_plan import (
 )
 from storage.db.search_sql import Spelling, spelling_of
 from storage.db.search_terms import BLOCKS, bucket_field, bucket_of
-from storage.db.tables import search
+from storage.db.tables import search, search_words
 
 FEW: Final = 1_500
 """Matches that are fetched and sorted rather than looked for in order."""
@@ -130,6 +130,16 @@ def count(connection: Connection, tree: Tree) -> int:
     plan = Planner(connection).whole(tree)
     counted = sa.select(sa.func.count()).select_from(matching(connection, plan).subquery())
     return int(connection.execute(counted).scalar_one())
+
+
+def is_known(connection: Connection, field: str, value: str) -> bool:
+    """Whether any image has that value."""
+    found = connection.execute(
+        sa.select(search_words.c.images).where(
+            search_words.c.field == field, search_words.c.value == value
+        )
+    ).scalar()
+    return bool(found)
 
 
 def matching(connection: Connection, plan: Plan) -> sa.Select[Any]:

@@ -14,6 +14,7 @@ from storage.contract.outcomes import Outcome
 from storage.contract.search import TAG, Field, Tree
 from storage.db.search import matching
 from storage.db.search_plan import Planner
+from storage.db.search_terms import IS
 from storage.db.tables import images, jobs, workers
 
 MOST_GROUPS: Final = 10_000
@@ -73,6 +74,8 @@ def _value(connection: Connection, known: Field) -> sa.ColumnElement[Any]:
         return sa.select(workers.c.name).where(workers.c.id == images.c.worker_id).scalar_subquery()
     if source.startswith("rendering."):
         return _json(connection, images.c.rendering, source.partition(".")[2])
+    if source in IS:
+        return sa.case((images.c[IS[source]].is_not(None), "true"), else_="false")
     if known.name.startswith(TAG):
         return _tag(connection, known.name.removeprefix(TAG))
     return images.c[source]

@@ -80,6 +80,9 @@ def settled_facts(row: ImageRow, names: Names) -> list[Term]:
         value = _value(row, source, names, rendering)
         if value is not None and value != "":
             found[_fact(name, kind, value)] = None
+    if row.collections:
+        for member in _JSON.decode(row.collections):
+            found["collection", value_of(member), None] = None
     if row.tags != "{}":
         for key, text in _JSON.decode(row.tags).items():
             found[(value_of(f"{TAG}{key}"), value_of(str(text)), None)] = None
@@ -108,11 +111,19 @@ def _words(field: str, text: str) -> list[Term]:
     return [(field, word, None) for word in words_of(text)]
 
 
+IS: Final = {"is.linked": "linked_job", "is.hidden": "hidden_at"}
+"""Columns of which only is searched whether they hold anything."""
+
+
 def _value(row: ImageRow, source: str, names: Names, rendering: dict[str, Any]) -> Any:
     if source == "job.name":
         return names.jobs.get(row.job_id)
     if source == "worker.name":
         return names.workers.get(row.worker_id)
+    if source in IS:
+        return "true" if getattr(row, IS[source]) is not None else None
+    if source == "collections":  # several, each a term
+        return None
     if source.startswith("rendering."):
         return rendering.get(source.partition(".")[2])
     return getattr(row, source, None)

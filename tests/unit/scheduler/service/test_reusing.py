@@ -303,7 +303,8 @@ def test_a_link_says_how_its_own_row_came_to_be() -> None:
     from storage.testing.factories import make_item
 
     before = Lineage(template="{x|y}", attempts=2, licence="mit").encode()
-    source = ImageRow(**(dict.fromkeys(ImageRow.__struct_fields__) | {"lineage": before}))
+    values: dict[str, Any] = dict.fromkeys(ImageRow.__struct_fields__)
+    source = ImageRow(**(values | {"lineage": before}))
     told = _lineage(make_item(template="{a|b}"), source)
     assert told is not None
     assert json.loads(told) == {"template": "{a|b}", "attempts": 2, "licence": "mit"}
