@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "query":
             json.dump(answer(json.load(sys.stdin)), sys.stdout)
         else:
-            build(options.home)
+            build(options.home, _left())
     except RendermillError as error:
         hint = f" ({error.hint})" if error.hint else ""
         sys.stderr.write(f"{error.message}{hint}\n")
@@ -56,8 +56,19 @@ def answer(asked: dict[str, Any]) -> list[float]:
     return [float(one) for one in found[0]]
 
 
-def build(home: Path) -> None:
-    """Compute all that is due; the end of standard input says that nobody waits any more."""
+def build(home: Path, left: threading.Event) -> None:
+    """Compute all that is due, or until nobody waits any more."""
+    with open_mill(read_connections(os.environ, home)) as mill:
+        enable_by_environment(mill.ledger, os.environ.get(MODEL))
+        embedding = Embedding(
+            ledger=mill.ledger, store=mill.store, indexes=not mill.connections.is_farm
+        )
+        while not left.is_set() and embedding.batch():
+            pass
+
+
+def _left() -> threading.Event:
+    """Set once standard input ends: the parent held its other end."""
     left = threading.Event()
 
     def watch() -> None:
@@ -67,13 +78,7 @@ def build(home: Path) -> None:
 
     if not sys.stdin.isatty():
         threading.Thread(target=watch, name="parent", daemon=True).start()
-    with open_mill(read_connections(os.environ, home)) as mill:
-        enable_by_environment(mill.ledger, os.environ.get(MODEL))
-        embedding = Embedding(
-            ledger=mill.ledger, store=mill.store, indexes=not mill.connections.is_farm
-        )
-        while not left.is_set() and embedding.batch():
-            pass
+    return left
 
 
 if __name__ == "__main__":

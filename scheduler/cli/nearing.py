@@ -9,7 +9,7 @@ import typer
 
 from scheduler.cli.console import escaped, one_line, out, print_json, short_model, table
 from scheduler.cli.searching import open_pictures, print_csv
-from scheduler.service import finding, nearest
+from scheduler.service import finding, meaning, nearest
 from scheduler.service.finding import Ask
 from scheduler.service.nearest import Nearest
 from storage.contract.errors import InputError
@@ -25,11 +25,17 @@ WithinOption = Annotated[
     int | None,
     typer.Option(min=0, max=MOST_BITS, help="With --near: bits of 64 that may differ."),
 ]
+SemanticOption = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Whose prompts mean this; see vectors.")
+]
 Fields = Callable[[Mill, str, ImageRow], dict[str, Any]]
 
 
-def refuse_beside(chosen: str, **others: object) -> None:
+def refuse_beside(near: str | None, semantic: str | None, **others: object) -> None:
     """Refuse options that mean an order or a page of their own."""
+    if near is not None and semantic is not None:
+        raise InputError("--near and --semantic both sort", hint="give one of them")
+    chosen = "--near" if near is not None else "--semantic"
     given = [name for name, value in others.items() if value not in {None, False}]
     if given:
         raise InputError(
@@ -38,11 +44,22 @@ def refuse_beside(chosen: str, **others: object) -> None:
         )
 
 
-def find_nearest(mill: Mill, ask: Ask, near: str, *, within: int | None, limit: int) -> Nearest:
-    """The images nearest to what is asked for."""
+def find_nearest(
+    mill: Mill, ask: Ask, near: str | None, semantic: str | None, *, within: int | None, limit: int
+) -> Nearest:
+    """The images nearest to what is asked for.
+
+    Pictures are compared by their vectors where there are any, unless bits are asked for.
+    """
     if not mill.connections.is_farm:
         finding.catch_up(mill.ledger)
+    if near is None:
+        return meaning.by_meaning(mill.ledger, ask, semantic or "", limit=limit)
     sight = nearest.sight_of(mill.ledger, near)
+    if within is None:
+        found = meaning.by_picture(mill.ledger, ask, sight, near, limit=limit)
+        if found is not None:
+            return found
     bits = MOST_BITS if within is None else within
     return nearest.look_alikes(mill.ledger, ask, sight, within=bits, limit=limit)
 

@@ -25,6 +25,7 @@ from scheduler.cli.console import (
 from scheduler.cli.live import show
 from scheduler.cli.nearing import (
     NearOption,
+    SemanticOption,
     WithinOption,
     find_nearest,
     print_nearest,
@@ -141,6 +142,7 @@ def images_command(
     ] = None,
     near: NearOption = None,
     within: WithinOption = None,
+    semantic: SemanticOption = None,
     seed: Annotated[int | None, typer.Option(min=0, max=SEED_MAX, help="With this seed.")] = None,
     model: Annotated[str | None, typer.Option(help="Of this model.")] = None,
     row: Annotated[
@@ -167,7 +169,7 @@ def images_command(
 ) -> None:
     """Search the catalog."""
     with open_home(home) as opened:
-        searched = (query, sort, prompt_like, before, count, as_csv, show_them, near)
+        searched = (query, sort, prompt_like, before, count, as_csv, show_them, near, semantic)
         if any(one not in {"", None, False} for one in searched):
             ask = Ask(
                 query=query,
@@ -181,9 +183,9 @@ def images_command(
                 row=row,
                 truncated=truncated,
             )
-            if near is not None:
-                refuse_beside("--near", sort=sort, after=after, before=before, count=count)
-                nearest = find_nearest(opened, ask, near, within=within, limit=limit)
+            if near is not None or semantic is not None:
+                refuse_beside(near, semantic, sort=sort, after=after, before=before, count=count)
+                nearest = find_nearest(opened, ask, near, semantic, within=within, limit=limit)
                 forms = {"paths": paths, "as_json": as_json, "as_csv": as_csv}
                 print_nearest(opened, nearest, _image_fields, show_them=show_them, **forms)
                 return

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from scheduler.service import processes
 from scheduler.service.health import is_scheduler_well
 from storage.contract.errors import RendermillError
-from storage.db import search_notes
+from storage.db import search_notes, vectors
 from storage.db.engine import Ledger
 from storage.db.schema import HEAD, check_schema
 from storage.home import CATALOG
@@ -55,6 +55,7 @@ def examine(connections: Connections) -> list[Finding]:
         ("broker", _broker),
         ("machine", _machine),
         ("signing", _signing),
+        ("vectors", _vectors),
     ]
     found: list[Finding] = []
     for part, check in checks:
@@ -271,6 +272,30 @@ def _signing(_connections: Connections) -> Iterator[Finding]:
     if signer is not None:
         stamps = f"time stamps from {signer.tsa_url}" if signer.tsa_url else "no time stamps"
         yield _good("signing", f"certificate and key for C2PA are there; {stamps}")
+
+
+def _vectors(connections: Connections) -> Iterator[Finding]:
+    """Said only where searching by meaning is on."""
+    if not connections.is_farm and not (connections.home / CATALOG).exists():
+        return
+    ledger = open_ledger(connections)
+    try:
+        with ledger.read() as connection:
+            if not sa.inspect(connection).has_table("embedders"):
+                return
+            kinds = vectors.enabled(connection)
+            told = [vectors.status(connection, one, now=ledger.now()) for one in kinds]
+    finally:
+        ledger.close()
+    for one in told:
+        said = f"{one.done:,} of {one.kind}s by {one.model}, {one.due + one.unseen:,} to come"
+        yield _good("vectors", f"{said}; compared one by one, exactly, without an extension")
+        if one.faults:
+            yield _warning(
+                "vectors",
+                f"{one.faults:,} {one.kind}s could not be computed",
+                "try them again: rendermill vectors build --retry",
+            )
 
 
 def _good(part: str, said: str) -> Finding:

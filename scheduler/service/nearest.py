@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from PIL import Image
 
 from scheduler.catalog.likeness import perceptual_hash
 from scheduler.service.finding import Ask, tree_of
@@ -55,7 +56,7 @@ def sight_of(ledger: Ledger, text: str) -> Sight:
     return Sight(row.phash, row)
 
 
-def read_picture(path: Path) -> pictures.Image.Image:
+def read_picture(path: Path) -> Image.Image:
     """The picture of a file; `InputError` if it is none."""
     try:
         return pictures.as_image(path.read_bytes())

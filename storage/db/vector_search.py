@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float32]
 
+Page = Sequence[Any]
+"""Rows of keys and vectors."""
+
 PAGE: Final = 8_192
 FEW: Final = 20_000
 """Matching images that are compared one by one."""
@@ -100,7 +103,7 @@ def _best(connection: Connection, kind: str, wanted: Vector) -> list[Scored]:
     return best
 
 
-def _pages(connection: Connection, kind: str) -> Iterator[Sequence[sa.Row[Any]]]:
+def _pages(connection: Connection, kind: str) -> Iterator[Page]:
     after: int | None = None
     while True:
         statement = sa.select(vectors.c.key, vectors.c.vector).where(
@@ -116,7 +119,7 @@ def _pages(connection: Connection, kind: str) -> Iterator[Sequence[sa.Row[Any]]]
         after = page[-1].key
 
 
-def _scores(page: Sequence[sa.Row[Any]], wanted: Vector) -> list[Scored]:
+def _scores(page: Page, wanted: Vector) -> list[Scored]:
     """Distances of one page; vectors of other dimensions, of a model just changed, are left out."""
     import numpy as np
 

@@ -49,7 +49,8 @@ class PictureEmbedder(TextEmbedder, Protocol):
 
 def open_text_embedder(model: str) -> TextEmbedder:
     """Load a model for prompts; `ModelUnusable` says what is wrong with it."""
-    return _loaded(model, _WordLlama if model == WORDLLAMA else _TextModel)
+    kind: Callable[[str], TextEmbedder] = _WordLlama if model == WORDLLAMA else _TextModel
+    return _loaded(model, kind)
 
 
 def open_picture_embedder(model: str) -> PictureEmbedder:
@@ -153,7 +154,9 @@ def _unit(vectors: Any) -> Vectors:
 
     whole: Vectors = np.nan_to_num(np.asarray(vectors, dtype=np.float32))
     lengths = np.linalg.norm(whole, axis=1, keepdims=True)
-    return np.divide(whole, lengths, out=np.zeros_like(whole), where=lengths > 0)
+    lengths[lengths == 0] = 1
+    scaled: Vectors = whole / lengths
+    return scaled
 
 
 def _takes_first(model: str) -> bool:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from storage.contract.errors import LeaseLost
 from storage.contract.search import Between, Everything, Tree
-from storage.db import images, vectors
+from storage.db import images, tables, vectors
 from storage.db.engine import Ledger
 from storage.db.search_index import Indexer, forget_all
 from storage.db.search_keys import prompt_key
@@ -221,6 +221,6 @@ def test_the_nearest_are_what_comparing_everything_gives(
 def test_a_million_images_of_a_prompt_cost_one_page(ledger: Ledger, prompts: list[str]) -> None:
     build(ledger)
     with ledger.read() as connection:
-        count = sa.select(sa.func.count()).select_from(vectors.vectors)
+        count = sa.select(sa.func.count()).select_from(tables.vectors)
         assert connection.execute(count).scalar_one() == len(PROMPTS)
     assert [one.item for one in found(ledger, "prompt 3", limit=2)] == [83, 43]
