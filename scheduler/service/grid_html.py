@@ -96,7 +96,8 @@ def _cell(one: Cell, store: ObjectStore, options: HtmlOptions) -> str:
     source = _source(one, store, options)
     alt = escape(f"{name}: {row.prompt}"[:300], quote=True)
     if source is None:
-        inside = f'<span class="none">{escape(row.reason or "missing")}</span>'
+        said = f"failed: {row.reason}" if row.reason else "missing"
+        inside = f'<span class="none">{escape(said)}</span>'
     else:
         inside = f'<img loading="lazy" src="{escape(source, quote=True)}" alt="{alt}">'
     badge = f'<b title="images with these values">{one.images}</b>' if one.images > 1 else ""

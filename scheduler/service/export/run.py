@@ -41,7 +41,7 @@ MANIFEST: Final = "export.json"
 """Says what an export is, and lists its shards; there from the start."""
 
 CHECKSUMS: Final = "SHA256SUMS"
-"""Of every file but itself and `MANIFEST`, as ``sha256sum --check`` reads them."""
+"""Of every file but itself and `MANIFEST`, as ``sha256sum -c`` reads them."""
 
 _BEGUN: Final = f"{WORK}/begun.json"
 _PLANNED: Final = f"{WORK}/planned.json"

@@ -240,7 +240,7 @@ def test_failures_and_losses_have_a_place(row: Make, store: MemoryStore) -> None
     lost = row(1)
     store.delete([str(lost.object_key)])
     text = html(grid([failed, lost], "seed", None), store)
-    assert '<span class="none">nan</span>' in text
+    assert '<span class="none">failed: nan</span>' in text
     assert '<span class="none">missing</span>' in text
 
 
