@@ -18,11 +18,12 @@ from workers.engine.assembly import assemble
 from workers.engine.compiling import compile_blocks, compiles
 from workers.engine.components import load_component
 from workers.engine.devices import Device
-from workers.engine.dressing import dress
+from workers.engine.dressing import dress, is_dressed
 from workers.engine.families.base import Bench, FamilyAdapter, Phase
 from workers.engine.lossy import accelerate, lossy_of
 from workers.engine.models import CONTROLNET, IMAGE_ENCODER, Model
 from workers.engine.pool import Part, Pool
+from workers.engine.progress import telling
 
 _AFTER_ENCODING = (Phase.CONDITION, Phase.DENOISE, Phase.DECODE)
 
@@ -75,12 +76,14 @@ class Benches:
         source = self.model.source(name, self.spec, self.dtype)
 
         def load() -> Any:
-            self.loading()
-            module = load_component(source)
+            with telling(self.loading):
+                module = load_component(source)
             return accelerate(module, self.spec, self.dtype) if self._asks(name) else module
 
         part = self.pool.get(self._key(name), name, load, source.stored_bytes)
-        dress(self.pool, part, name, self.spec, self.model)
+        if not is_dressed(part, name, self.spec, self.model):
+            with telling(self.loading):
+                dress(self.pool, part, name, self.spec, self.model)
         return part
 
     def step_down(self, mode: Mode) -> None:

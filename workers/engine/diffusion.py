@@ -26,6 +26,7 @@ from workers.engine.phases import Phases
 from workers.engine.plain import PlainCourse
 from workers.engine.pool import Pool
 from workers.engine.ports import Facts, Picture, PictureSource, Watch
+from workers.engine.progress import telling
 from workers.engine.second import (
     first_spec,
     merged_facts,
@@ -128,8 +129,7 @@ class DiffusionRenderer:
     def _run(
         self, spec: GroupSpec, clock: Clock, watch: Watch, sources: PictureSource | None
     ) -> _Run:
-        with clock.timing(LOAD):
-            watch.tell(LOAD, 0, 0)
+        with clock.timing(LOAD), telling(lambda: watch.tell(LOAD, 0, 0)):
             model = self._model(spec.model, spec.revision)
         hashed = self._hashing.submit(hashes_of, model, spec)
         return _Run(
@@ -179,7 +179,11 @@ class DiffusionRenderer:
 
     def facts(self, run: _Run, dtype: str, rung: Rung, images: int) -> Facts:
         """What is to be said of pictures that came from `rung`."""
-        hashes = run.hashed.result()
+        if run.hashed.done():
+            hashes = run.hashed.result()
+        else:
+            with telling(lambda: run.watch.tell(LOAD, 0, 0)):
+                hashes = run.hashed.result()
         return Facts(
             dtype=dtype,
             device=self._kind,

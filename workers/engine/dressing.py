@@ -43,18 +43,20 @@ class _Laid:
         return False
 
 
+def is_dressed(part: Part, name: str, spec: GroupSpec, model: Model) -> bool:
+    """Whether what the group wants lies over the component, and nothing else."""
+    loras, adapter = _wanted(name, spec, model)
+    if part.laid is None:
+        return not loras and adapter is None
+    return bool(part.laid.still_is(loras, adapter))
+
+
 def dress(pool: Pool, part: Part, name: str, spec: GroupSpec, model: Model) -> None:
-    """Lay over a component what the group wants there, and lift what it does not."""
-    family = model.card.family
-    takes_loras = name == family.denoiser or name in {
-        encoder for _, encoder in family.text_encoders
-    }
-    loras = spec.loras if takes_loras else ()
-    adapter = spec.ip_adapter if name == family.denoiser else None
-    if part.laid is None and not loras and adapter is None:
-        return
-    if part.laid is not None and part.laid.still_is(loras, adapter):
-        return
+    """Lay over a component what the group wants there, and lift what it does not.
+
+    Fetches what is not here yet. If it fails, the component is dropped from the pool.
+    """
+    loras, adapter = _wanted(name, spec, model)
     pool.rest(part)  # what is laid must come and go with the weights it lies over
     try:
         if part.laid is not None and part.laid.loras:
@@ -62,9 +64,17 @@ def dress(pool: Pool, part: Part, name: str, spec: GroupSpec, model: Model) -> N
         if part.laid is not None or adapter is not None:
             attach(part.module, adapter)
         if loras:
-            lay({name: part.module}, loras, family)
+            lay({name: part.module}, loras, model.card.family)
+        part.laid = _Laid.now(loras, adapter)
     except BaseException:
         pool.drop(part)  # half dressed: the next task must not meet it
         raise
-    part.laid = _Laid.now(loras, adapter)
     pool.weigh(part)
+
+
+def _wanted(name: str, spec: GroupSpec, model: Model) -> tuple[tuple[Lora, ...], IpAdapter | None]:
+    """LoRAs go over denoiser and text encoders, an IP-Adapter into the denoiser."""
+    family = model.card.family
+    denoises = name == family.denoiser
+    takes_loras = denoises or name in {encoder for _, encoder in family.text_encoders}
+    return spec.loras if takes_loras else (), spec.ip_adapter if denoises else None

@@ -29,6 +29,7 @@ from workers.engine.models import Model
 from workers.engine.pixels import fault_of, to_bytes
 from workers.engine.pool import Part, Pool
 from workers.engine.ports import Picture, Watch
+from workers.engine.progress import telling
 
 log = structlog.get_logger()
 
@@ -89,8 +90,8 @@ class PlainCourse:
             source = self.model.source(name, self.spec, self.dtype)
 
             def load(source: Any = source) -> Any:
-                self.watch.tell("load", 0, 0)
-                return load_component(source)
+                with telling(lambda: self.watch.tell(LOAD, 0, 0)):
+                    return load_component(source)
 
             parts[name] = self.pool.get((source, source.stamp), name, load, source.stored_bytes)
         self.pool.only(parts.values())
