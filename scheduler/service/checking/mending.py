@@ -13,11 +13,10 @@ import msgspec
 from scheduler.service.checking import orphans, relinking
 from scheduler.service.checking.findings import AGAIN, RENDERED_AGAIN, THUMBNAILS, Finding, Kind
 from scheduler.service.importing.settings import folder_of
-from storage.contract.errors import ObjectMissing
+from storage.contract.errors import InputError, ObjectMissing
 from storage.db import checks, images, jobs, putting_back
 from storage.opening import Mill
-from storage.pictures import PictureError, as_image
-from storage.thumbnails import encode_thumbnail
+from storage.thumbnails import decoded, encode_thumbnail
 
 LOST: Final = "lost/"
 _NO_SHARD: Final = "what it was rendered from is gone too"
@@ -110,8 +109,8 @@ def _thumbnail(mill: Mill, finding: Finding) -> Finding:
         data = mill.store.get(row.object_key)
         if row.sha256 not in (None, hashlib.sha256(data).hexdigest()):
             return _left(finding, "its picture is not what was recorded")
-        picture = as_image(data)
-    except (ObjectMissing, PictureError):
+        picture = decoded(data)
+    except (ObjectMissing, InputError):
         return _left(finding, "its picture cannot be read")
     mill.store.put(finding.key, encode_thumbnail(picture))
     return _mended(finding, "made from its picture")
