@@ -14,7 +14,7 @@ import torch
 
 from scheduler.estimate import requirements
 from storage.contract.capability import Mode, Seen, fitted
-from storage.contract.items import BatchShape, GroupSpec
+from storage.contract.items import COMPILED, BatchShape, GroupSpec
 from storage.models.resolve import describe
 from storage.testing.factories import make_item, make_spec
 from tests.benchmarks.engine.models import stable_diffusion_1_5
@@ -187,6 +187,22 @@ def test_the_best_dtype_of_the_card_is_taken_unless_another_is_asked_for(
     half = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     assert capability.dtypes == (half, "float32")
     assert [one.dtype for one in facts] == [half, "float32"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [Mode.RESIDENT, Mode.OFFLOAD])
+def test_blocks_are_compiled_where_a_group_asks_and_they_stay(
+    open_card: Any, make_renderer: Any, render: Any, tiny: GroupSpec, mode: Mode
+) -> None:
+    plain = render(make_renderer(open_card()), tiny, mode, ITEMS)
+    asked = msgspec.structs.replace(tiny, compile=COMPILED)
+
+    result = render(make_renderer(open_card()), asked, mode, ITEMS)
+
+    assert not plain.facts[-1].compiled
+    assert result.facts[-1].compiled is (mode is not Mode.OFFLOAD)
+    for ours, theirs in zip(result.pixels(), plain.pixels(), strict=True):
+        assert np.abs(ours.astype(int) - theirs.astype(int)).mean() < 1
 
 
 def test_what_is_free_and_what_was_taken_are_told(
