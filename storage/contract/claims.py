@@ -130,7 +130,7 @@ class Rendering(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps_down: tuple[str, ...] = ()  #: rungs of the memory ladder that were taken
     retried_in: str | None = None  #: dtype of the retry that gave a valid picture
     retried_phase: str | None = None  #: the only phase of it that was repeated; None: all
-    loras: dict[str, str] = {}  #: hash of each by its id
+    loras: dict[str, str] = {}  #: hash of each by its label
     attention: str = ""  #: backend of scaled dot product attention
     compiled: bool = False  #: by torch.compile
     plain: bool = False  #: through the ordinary pipeline call

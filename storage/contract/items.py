@@ -21,6 +21,8 @@ IMAGE_TO_IMAGE: Final = "image-to-image"
 INPAINT: Final = "inpaint"
 DEPTH_TO_IMAGE: Final = "depth-to-image"
 UPSCALE: Final = "upscale"
+IMPORTED: Final = "imported"
+"""Of a group whose pictures other programs made; never of one to be rendered."""
 
 KINDS: Final = (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT, DEPTH_TO_IMAGE, UPSCALE)
 """What a group's items are made from."""
@@ -63,6 +65,11 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True):
     weight: float = 1.0
     revision: str | None = None  #: commit of the hub repository
     weight_name: str | None = None  #: the file, where a repository has several
+
+    @property
+    def label(self) -> str:
+        """Its id, and the file where it is named: two may come from one repository."""
+        return self.id if self.weight_name is None else f"{self.id}/{self.weight_name}"
 
 
 class ControlNet(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,9 @@ def locate_file(
     `name` is a file, a folder, or a hub id. Where several lie together `weight_name` says which;
     without it the only one is taken, or diffusers' own name for a LoRA.
     """
+    for part in (weight_name or "", subfolder):
+        if Path(part).is_absolute() or ".." in Path(part).parts:
+            raise ModelError(f"{name!r}: {part!r} leads out of its folder")
     path = _path(name)
     if path is not None and path.is_file():
         if revision is not None:

@@ -80,7 +80,7 @@ def loaded_hash(spec: GroupSpec, card: ModelCard, files: FileHashes) -> str | No
 
 def combined(hashes: Iterable[str], loras: Mapping[str, str], spec: GroupSpec) -> str:
     """One hash of the model's and its companions', and of its LoRAs with their weights."""
-    parts = [*hashes, *(f"{loras[lora.id]}*{lora.weight}" for lora in spec.loras)]
+    parts = [*hashes, *(f"{loras[lora.label]}*{lora.weight}" for lora in spec.loras)]
     if len(parts) == 1:
         return parts[0]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
@@ -102,7 +102,7 @@ def _loaded_hash(spec: GroupSpec, card: ModelCard, files: FileHashes) -> str | N
         file = _lora_file(lora)
         if file is None:
             return None
-        loras[lora.id] = files.of(file)
+        loras[lora.label] = files.of(file)
     return combined(hashes, loras, spec)
 
 

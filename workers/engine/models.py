@@ -117,7 +117,7 @@ class Hashes:
     """What was loaded, by its bytes."""
 
     weights: str  #: of everything together; 16 digits
-    loras: dict[str, str]  #: of each LoRA's file, by its id
+    loras: dict[str, str]  #: of each LoRA's file, by its label
 
 
 def hashes_of(model: Model, spec: GroupSpec) -> Hashes:
@@ -134,7 +134,7 @@ def hashes_of(model: Model, spec: GroupSpec) -> Hashes:
     if spec.ip_adapter is not None:
         hashes.append(weights_hash(image_encoder_folder(spec.ip_adapter), [""]))
         hashes.append(ip_adapters.weights_hash(locate_ip_adapter(spec.ip_adapter)))
-    loras = {lora.id: hash_lora(lora) for lora in spec.loras}
+    loras = {lora.label: hash_lora(lora) for lora in spec.loras}
     return Hashes(weights=combined(hashes, loras, spec), loras=loras)
 
 

@@ -85,10 +85,10 @@ class Phases:
             ):
                 made = self.benches.adapter.condition(bench, inputs, generators)
                 rows = [self._kept(row) for row in made]
-        for item, row, generator in zip(numbers(batch), rows, generators, strict=True):
+        for place, item in batch.wanted:
             if item not in task.noise:
-                task.conditions[item] = row
-                task.noise[item] = generator.get_state()
+                task.conditions[item] = rows[place]
+                task.noise[item] = generators[place].get_state()
 
     def denoise(self, task: Task, batch: Batch, number: int, *, keep: bool) -> Tensor | None:
         """Latents of a batch; with `keep` they go to the task's state, on the host.

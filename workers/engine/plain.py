@@ -107,8 +107,12 @@ class PlainCourse:
     def _rendered(self, pipeline: Any, batch: Batch, number: int) -> list[Picture]:
         self.watch.tell("denoise", number, 0)
         with self.clock.timing("denoise"), torch.no_grad(), self.device.computing():
-            images = pipeline(**self._arguments(pipeline, batch, number)).images
-            return [_picture(item, images[place]) for place, item in batch.wanted]
+            return [
+                _picture(item, images[place])
+                for part in _alike(batch)
+                for images in [pipeline(**self._arguments(pipeline, part, number)).images]
+                for place, item in part.wanted
+            ]
 
     def _arguments(self, pipeline: Any, batch: Batch, number: int) -> dict[str, Any]:
         """Of what a group says, that which this pipeline takes."""
@@ -133,6 +137,20 @@ class PlainCourse:
         if not any(item.negative_prompt for item in batch.slots):
             wanted = {name: value for name, value in wanted.items() if name != "negative_prompt"}
         return {name: value for name, value in wanted.items() if name in takes}
+
+
+def _alike(batch: Batch) -> Iterator[Batch]:
+    """The batch, or what of it has a negative prompt and what has none, each at full shape.
+
+    To some pipelines no negative prompt is not the same as an empty one, and a call has one or
+    the other for all its rows: a picture must not depend on its neighbours' having one.
+    """
+    for has in (False, True):
+        wanted = [at for at in batch.wanted if bool(batch.slots[at[0]].negative_prompt) is has]
+        if wanted:
+            filler = batch.slots[wanted[0][0]]
+            slots = [s if bool(s.negative_prompt) is has else filler for s in batch.slots]
+            yield Batch(slots=tuple(slots), wanted=tuple(wanted))
 
 
 def _picture(item: int, decoded: Any) -> Picture:

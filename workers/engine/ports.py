@@ -42,7 +42,7 @@ class Facts:
     mode: Mode | None = None  #: in which they came to be; None: as the claim said
     batch: BatchShape | None = None  #: rows computed at once; None: as the group says
     steps_down: tuple[str, ...] = ()  #: rungs of the memory ladder that were taken
-    loras: Mapping[str, str] = field(default_factory=dict)  #: hash of each by its id
+    loras: Mapping[str, str] = field(default_factory=dict)  #: hash of each by its label
     attention: str = ""  #: backend of scaled dot product attention
     compiled: bool = False  #: by torch.compile
     plain: bool = False  #: through the ordinary pipeline call: no record covers the model

@@ -42,6 +42,7 @@ def second_spec(spec: GroupSpec, upscaler: Upscaler, scheduler: str) -> GroupSpe
         dtype=spec.dtype,
         batch=BatchShape(encode=spec.batch.encode, denoise=1, decode=1),
         noise_level=upscaler.noise_level,
+        prompt_syntax=spec.prompt_syntax,
     )
 
 

@@ -88,3 +88,11 @@ def test_the_hash_is_that_of_the_bytes_wherever_they_lie(tmp_path: Path, write: 
     of = [files_hash([tmp_path / name]) for name in ("a.safetensors", "c.safetensors")]
     assert of[0] != of[1]
     assert files_hash([tmp_path / "other" / "b.safetensors"]) == of[0]
+
+
+@pytest.mark.parametrize("way", ["../secret.safetensors", "/secret.safetensors", "a/../../b"])
+def test_the_name_of_a_file_does_not_lead_out_of_its_folder(tmp_path: Path, way: str) -> None:
+    with pytest.raises(ModelError, match="leads out of its folder"):
+        locate_file(str(tmp_path), weight_name=way)
+    with pytest.raises(ModelError, match="leads out of its folder"):
+        locate_file(str(tmp_path), weight_name="x.safetensors", subfolder=way)

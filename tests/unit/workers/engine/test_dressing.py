@@ -64,6 +64,22 @@ def test_a_lora_whose_file_was_replaced_is_laid_anew(
     assert results[0].facts[-1].weights != results[1].facts[-1].weights
 
 
+def test_two_loras_of_one_folder_both_count_in_the_hash(
+    make_renderer: Make, render: Render, models: Models, tmp_path: Path
+) -> None:
+    model, renderer = models("sd"), make_renderer(open_device("cpu"))
+    for name, seed in (("a", 8), ("b", 9)):
+        classic.lora(tmp_path / f"{name}.safetensors", model, seed=seed)
+    loras = tuple(Lora(id=str(tmp_path), weight_name=f"{n}.safetensors") for n in ("a", "b"))
+
+    before = render(renderer, spec_of(model, loras=loras), items=WORDS_ONLY)
+    classic.lora(tmp_path / "a.safetensors", model, seed=10)
+    after = render(renderer, spec_of(model, loras=loras), items=WORDS_ONLY)
+
+    assert len(before.facts[-1].loras) == 2
+    assert before.facts[-1].weights != after.facts[-1].weights
+
+
 def _for_another(models: Models) -> Path:
     xl = models("stable_diffusion_xl")
     return classic.lora(xl.parent / "xl.safetensors", xl, text=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -92,3 +93,26 @@ def test_a_batch_of_one_item_is_padded_like_any_other(
     alone = render(renderer, spec, items=items[5:6], first_item=5)
 
     assert np.array_equal(alone.pictures[5].pixels, together.pictures[5].pixels)
+
+
+def test_a_call_has_a_negative_prompt_for_all_its_rows_or_for_none(
+    make_renderer: Make, render: Render, uncovered: GroupSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To some pipelines an empty one is not the same as none."""
+    from diffusers import StableDiffusionPAGPipeline
+
+    own = StableDiffusionPAGPipeline.__call__
+    negatives: list[list[str] | None] = []
+
+    @functools.wraps(own)
+    def noted(self: Any, **arguments: Any) -> Any:
+        negatives.append(arguments.get("negative_prompt"))
+        return own(self, **arguments)
+
+    monkeypatch.setattr(StableDiffusionPAGPipeline, "__call__", noted)
+    spec = msgspec.structs.replace(uncovered, batch=BatchShape(denoise=4))
+
+    result = render(make_renderer(open_device("cpu")), spec)
+
+    assert negatives == [None, ["dull"] * 4] * 2
+    assert sorted(result.pictures) == list(range(8))
