@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from storage.contract.families.record import Family
@@ -28,22 +29,11 @@ PIXART_ALPHA: Final = Family(
     decode_bytes_per_pixel=1537.0,
 )
 
-PIXART_SIGMA: Final = Family(
+PIXART_SIGMA: Final = replace(
+    PIXART_ALPHA,
     name="pixart-sigma",
     title="PixArt-Σ",
     pipelines={TEXT_TO_IMAGE: "PixArtSigmaPipeline"},
     covers=("PixArtSigmaPipeline",),
-    denoiser="transformer",
-    text_encoders=(("tokenizer", "text_encoder"),),
-    num_inference_steps=20,
-    guidance_scale=4.5,
-    side=1024,
-    binned=True,
-    size_multiple=8,
-    min_size=64,
     token_limit=300,
-    encode_bytes_per_token=188_000.0,
-    denoise_bytes_per_pixel=217.0,
-    denoise_bytes_fixed=6.3e6,
-    decode_bytes_per_pixel=1537.0,
 )

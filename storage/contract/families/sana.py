@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from storage.contract.families.record import Family, Guidance, SamplerSet
@@ -31,26 +32,15 @@ SANA: Final = Family(
     decode_bytes_per_pixel=1667.0,
 )
 
-SANA_SPRINT: Final = Family(
+SANA_SPRINT: Final = replace(
+    SANA,
     name="sana-sprint",
     title="Sana-Sprint",
     pipelines={TEXT_TO_IMAGE: "SanaSprintPipeline"},
     covers=("SanaSprintPipeline",),
-    denoiser="transformer",
-    text_encoders=(("tokenizer", "text_encoder"),),
-    loras=True,
     samplers=SamplerSet.OWN,
     guidance=Guidance.EMBEDDED,
     num_inference_steps=2,
-    guidance_scale=4.5,
-    side=1024,
-    binned=True,
-    size_multiple=8,
-    min_size=64,
-    latent_scale=32,
-    token_limit=300,
-    encode_bytes_per_token=95_000.0,
     denoise_bytes_per_pixel=62.0,  # half of Sana's: the batch is not doubled
     denoise_bytes_fixed=2.8e6,
-    decode_bytes_per_pixel=1667.0,
 )
