@@ -122,6 +122,16 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ),
     ({"model": "sd3", "max_sequence_length": 128, "scheduler": "flow_euler"}, {}),
     ({"model": "flux", "true_cfg_scale": 2.0, "scheduler": "flow_euler"}, {}),
+    (
+        {
+            "model": "flux",
+            "quantization": "fp8",
+            "cache": "first-block",
+            "compile": "always",
+            "scheduler": "flow_euler",
+        },
+        {},
+    ),
 ]
 
 
@@ -142,7 +152,6 @@ def test_every_field_of_items_and_groups_is_in_some_case() -> None:
     """A field that is added must be said by the row too, or named here as not its own."""
     elsewhere = {"row", "line", "image_no", "prompt", "negative_prompt", "seed"}
     elsewhere |= {"template", "negative_template"}  # the row says what came of them
-    elsewhere |= {"quantization", "cache"}  # the engine has none yet
     elsewhere |= {"width", "height", "num_inference_steps", "guidance_scale", "batch"}
     said = {name for case in CASES for part in case for name in part}
 
