@@ -12,16 +12,19 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from storage import pictures
 from storage.contract.errors import RendermillError
+from storage.db import vectors
 from storage.db.vectors import Of
-from storage.opening import open_mill
+from storage.opening import Mill, open_mill
 from storage.settings import read_connections
 from workers.engine.embedding import open_picture_embedder, open_text_embedder
 from workers.idle import MODEL, Embedding, enable_by_environment
 from workers.logs import configure_logs
+
+LEASE_LOOK_SECONDS: Final = 1.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,8 +66,17 @@ def build(home: Path, left: threading.Event) -> None:
         embedding = Embedding(
             ledger=mill.ledger, store=mill.store, indexes=not mill.connections.is_farm
         )
-        while not left.is_set() and embedding.batch():
-            pass
+        while not left.is_set():
+            # What others hold is waited for: they may have died, and their leases lapse.
+            if not embedding.batch() and (not _is_due(mill) or left.wait(LEASE_LOOK_SECONDS)):
+                return
+
+
+def _is_due(mill: Mill) -> bool:
+    with mill.ledger.read() as connection:
+        now = mill.ledger.now()
+        kinds = vectors.enabled(connection)
+        return any(vectors.status(connection, one, now=now).due for one in kinds)
 
 
 def _left() -> threading.Event:

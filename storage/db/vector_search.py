@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Vector = NDArray[np.float32]
+    Keys = NDArray[np.int64]
 
 Page = Sequence[Any]
 """Rows of keys and vectors."""
@@ -94,40 +95,50 @@ def _among_few(
 
 def _best(connection: Connection, kind: str, wanted: Vector) -> list[Scored]:
     """The nearest of all vectors, in order."""
-    best: list[Scored] = []
+    import numpy as np
+
+    best, names = np.empty(0, np.float32), np.empty(0, np.int64)
     for page in _pages(connection, kind):
-        bar = best[MOST_KEYS - 1][0] if len(best) >= MOST_KEYS else 3.0
-        better = [one for one in _scores(page, wanted) if one[0] < bar]
-        if better:
-            best = sorted(best + better)[:MOST_KEYS]
-    return best
+        distances, keys = _compared(page, wanted)
+        if len(best) >= MOST_KEYS:
+            better = distances < best.max()
+            distances, keys = distances[better], keys[better]
+        best, names = np.concatenate((best, distances)), np.concatenate((names, keys))
+        if len(best) > 2 * MOST_KEYS:
+            kept = np.argpartition(best, MOST_KEYS)[:MOST_KEYS]
+            best, names = best[kept], names[kept]
+    order = np.lexsort((names, best))[:MOST_KEYS]
+    return list(zip(best[order].tolist(), names[order].tolist(), strict=True))
 
 
 def _pages(connection: Connection, kind: str) -> Iterator[Page]:
-    after: int | None = None
-    while True:
-        statement = sa.select(vectors.c.key, vectors.c.vector).where(
-            vectors.c.kind == kind, vectors.c.vector.is_not(None)
-        )
-        if after is not None:
-            statement = statement.where(vectors.c.key > after)
-        page = connection.execute(statement.order_by(vectors.c.key).limit(PAGE)).all()
-        if page:
-            yield page
-        if len(page) < PAGE:
-            return
-        after = page[-1].key
+    """All vectors in the order in which they lie, read once from end to end."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = on")
+    statement = sa.select(vectors.c.key, vectors.c.vector).where(
+        vectors.c.kind == kind, vectors.c.vector.is_not(None)
+    )
+    found = connection.execute(statement.execution_options(yield_per=PAGE))
+    yield from found.partitions()
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
 
 
 def _scores(page: Page, wanted: Vector) -> list[Scored]:
-    """Distances of one page; vectors of other dimensions, of a model just changed, are left out."""
+    distances, keys = _compared(page, wanted)
+    return list(zip(distances.tolist(), keys.tolist(), strict=True))
+
+
+def _compared(page: Page, wanted: Vector) -> tuple[Vector, Keys]:
+    """Distances and keys of one page; vectors of other dimensions are left out.
+
+    A model that was just changed may have left such ones.
+    """
     import numpy as np
 
     size = 2 * len(wanted)
-    whole = [row for row in page if len(row.vector) == size]
-    if not whole:
-        return []
-    joined = np.frombuffer(b"".join(row.vector for row in whole), dtype="<f2")
+    whole = [row for row in page if len(row[1]) == size]
+    joined = np.frombuffer(b"".join([row[1] for row in whole]), dtype="<f2")
     cosines = joined.reshape(-1, len(wanted)).astype(np.float32) @ wanted
-    distances = np.maximum(0.0, 1.0 - cosines).round(6).tolist()
-    return list(zip(distances, (row.key for row in whole), strict=True))
+    distances = np.maximum(np.float32(0), 1 - cosines).round(6)
+    return distances, np.array([row[0] for row in whole], np.int64)
