@@ -31,7 +31,7 @@ ABSENT: Final = "—"
 
 _TAGS: Final = msgspec.json.Decoder(dict[str, str])
 _RENDERING: Final = msgspec.json.Decoder(dict[str, Any])
-_UNFIT: Final = ("worker",)
+_UNFIT: Final = ("worker", "collection", "linked", "hidden")
 _NOTHING: Final = (None, "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -34,6 +35,7 @@ COLUMNS: Final[dict[str, str]] = {
     "guidance_scale": "float64",
     "scheduler": "string",
     "tags": "string",
+    "rating": "int32",
     "mode": "string",
     "dtype": "string",
     "device": "string",
@@ -47,23 +49,44 @@ COLUMNS: Final[dict[str, str]] = {
     "phash": "string",
     "render_key": "string",
     "created_at": "string",
+    "lineage": "string",
     "manifest": "string",
 }
-"""Types by datasets' names. Tags and the manifest row are JSON: each image has its own."""
+"""Types by datasets' names. Tags, lineage and the manifest row are JSON: each image has its own."""
 
 
 def columns_of(sample: Sample, caption: str) -> dict[str, Any]:
     """The values of an image, in the order of `COLUMNS`."""
     known = facts(sample) | {TEXT: caption_of(sample, caption)}
-    for name in ("tags", "manifest"):
+    for name in ("tags", "lineage", "manifest"):
         known[name] = msgspec.json.encode(known[name]).decode()
     return {name: known[name] for name in COLUMNS}
 
 
-def features(*, with_image: bool) -> dict[str, Any]:
-    """What `datasets` is told of the columns."""
-    image = {"image": {"_type": "Image"}} if with_image else {}
-    return image | {name: {"dtype": kind, "_type": "Value"} for name, kind in COLUMNS.items()}
+def features(columns: Mapping[str, str]) -> dict[str, Any]:
+    """What `datasets` is told of the columns, the picture's before them."""
+    values = {name: {"dtype": kind, "_type": "Value"} for name, kind in columns.items()}
+    return {"image": {"_type": "Image"}} | values
+
+
+AS_JSON: Final = COLUMNS | {"flagged": "string", "created_at": "float64"}
+"""Types of the columns as JSON lines.
+
+Readers guess a file's types from its values and want the same for all files, so there is no null,
+and no text that may or may not be taken for a date: a column of nothing would have no type.
+"""
+
+_EMPTY: Final = {"string": "", "int32": 0, "int64": 0, "float64": 0.0}
+
+
+def json_columns_of(sample: Sample, caption: str) -> dict[str, Any]:
+    """The values of an image, none of them null, in the order of `AS_JSON`."""
+    known = columns_of(sample, caption)
+    flagged = {None: "", True: "yes", False: "no"}[known["flagged"]]
+    known |= {"flagged": flagged, "created_at": float(sample.row.created_at)}
+    return {
+        name: _EMPTY[kind] if known[name] is None else known[name] for name, kind in AS_JSON.items()
+    }
 
 
 def need_pyarrow() -> Any:

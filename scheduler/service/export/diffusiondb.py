@@ -88,12 +88,12 @@ class DiffusionDb:
             "image_name": name_of(sample),
             "prompt": caption_of(sample, self._caption),
             "part_id": shard.number + 1,
-            "seed": row.seed,
-            "step": row.num_inference_steps,
+            "seed": _fitting(row.seed, 32),
+            "step": _fitting(row.num_inference_steps, 16),
             "cfg": row.guidance_scale,
             "sampler": SAMPLERS.get(row.scheduler, OTHER_SAMPLER),
-            "width": row.width,
-            "height": row.height,
+            "width": _fitting(row.width, 16),
+            "height": _fitting(row.height, 16),
             "user_name": "",
             "timestamp": datetime.fromtimestamp(row.created_at, UTC),
             "image_nsfw": None if row.flagged is None else float(row.flagged),
@@ -119,6 +119,11 @@ class DiffusionDb:
                 ("prompt_nsfw", pa.float32()),
             ]
         )
+
+
+def _fitting(number: int, bits: int) -> int | None:
+    """The number if their column holds it; imported pictures may have any."""
+    return number if 0 <= number < 1 << bits else None
 
 
 def name_of(sample: Sample) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 
 import msgspec
 
@@ -13,13 +13,16 @@ from scheduler.service.export.options import ExportOptions
 from scheduler.service.export.samples import Sample
 from scheduler.service.export.selection import Shard
 from scheduler.service.export.target import Target, Written
+from storage.contract.lineage import Lineage
+
+_LINEAGE: Final = msgspec.json.Decoder(Lineage)
 
 
 class Lost(msgspec.Struct, frozen=True):
     """An image whose file could not be taken out."""
 
     id: str
-    why: str  #: missing, or damaged
+    why: str  #: missing, damaged, or deleted
 
 
 class Told(msgspec.Struct, kw_only=True):
@@ -30,6 +33,8 @@ class Told(msgspec.Struct, kw_only=True):
     models: dict[str, int] = {}
     samplers: dict[str, int] = {}
     sizes: dict[str, int] = {}
+    licences: dict[str, str] = {}  #: of models, as their images were recorded with
+    imported: int = 0  #: images that another program made
     lost: list[Lost] = []
 
     def add(self, sample: Sample) -> None:
@@ -37,9 +42,14 @@ class Told(msgspec.Struct, kw_only=True):
         row = sample.row
         self.images += 1
         self.bytes += len(sample.picture or b"")
+        self.imported += sample.is_imported
         revision = f"@{row.revision}" if row.revision else ""
+        model = f"{row.model}{revision}"
+        licence = _LINEAGE.decode(row.lineage).licence if row.lineage else None
+        if licence is not None:
+            self.licences.setdefault(model, licence)
         for counts, name in (
-            (self.models, f"{row.model}{revision}"),
+            (self.models, model),
             (self.samplers, row.scheduler),
             (self.sizes, f"{row.width}x{row.height}"),
         ):
@@ -49,7 +59,9 @@ class Told(msgspec.Struct, kw_only=True):
         """Another shard's."""
         self.images += other.images
         self.bytes += other.bytes
+        self.imported += other.imported
         self.lost += other.lost
+        self.licences = other.licences | self.licences
         self.models = dict(Counter(self.models) + Counter(other.models))
         self.samplers = dict(Counter(self.samplers) + Counter(other.samplers))
         self.sizes = dict(Counter(self.sizes) + Counter(other.sizes))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from scheduler.service.export.card import card
-from scheduler.service.export.columns import columns_of
+from scheduler.service.export.columns import json_columns_of
 from scheduler.service.export.forms import Output, Whole
 from scheduler.service.export.options import ExportOptions
 from scheduler.service.export.samples import Sample
@@ -29,7 +29,7 @@ class ImageFolder:
         for number, sample in enumerate(samples, shard.first):
             name = f"{number:09d}.{sample.extension}"
             out.put(f"{folder}/{name}", sample.picture or b"")
-            known = {"file_name": name} | columns_of(sample, self._caption)
+            known = {"file_name": name} | json_columns_of(sample, self._caption)
             lines += msgspec.json.encode(known) + b"\n"
         out.put(f"{folder}/metadata.jsonl", bytes(lines))
 

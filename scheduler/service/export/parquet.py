@@ -75,7 +75,7 @@ class Parquet:
         image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         fields = [("image", image)]
         fields += [(name, arrow_type(pa, kind)) for name, kind in COLUMNS.items()]
-        told = json.dumps({"info": {"features": features(with_image=True)}})
+        told = json.dumps({"info": {"features": features(COLUMNS)}})
         return pa.schema(fields, metadata={"huggingface": told})
 
 

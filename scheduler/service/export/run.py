@@ -23,7 +23,7 @@ from scheduler.service.export.licences import licence_of
 from scheduler.service.export.options import ExportOptions, Form
 from scheduler.service.export.parquet import Parquet
 from scheduler.service.export.plain import CommaSeparated, Files, JsonLines
-from scheduler.service.export.samples import Sample, Samples
+from scheduler.service.export.samples import Key, Sample, Samples
 from scheduler.service.export.selection import (
     Shard,
     Start,
@@ -35,6 +35,7 @@ from scheduler.service.export.selection import (
 from scheduler.service.export.target import WORK, Target, Written
 from scheduler.service.export.webdataset import WebDataset
 from storage.contract.errors import InputError
+from storage.contract.keys import image_id
 from storage.opening import Mill
 
 MANIFEST: Final = "export.json"
@@ -241,7 +242,10 @@ class _Run:
                 told.add(sample)
                 tell(told.images)
 
-        known = self.samples.known(entries_of(self.target, shard))
+        def gone(key: Key) -> None:
+            told.lost.append(Lost(image_id(str(key[0]), key[1]), "deleted"))
+
+        known = self.samples.known(entries_of(self.target, shard), gone)
         if self.writer.takes_pictures:
             known = self.samples.with_pictures(known, lost)
         self.writer.shard(shard, alone, counted(known), out)
@@ -255,7 +259,7 @@ class _Run:
             options=self.options,
             told=told,
             by_split={split: one for split, one in by_split.items() if one.images},
-            licences={model: licence(model) for model in told.models},
+            licences={model: told.licences.get(model) or licence(model) for model in told.models},
             known=self._known,
         )
         out = Output(self.target)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from storage.contract.errors import InputError, ObjectMissing
-from storage.contract.items import GroupSpec, Item
+from storage.contract.items import SEED_MAX, GroupSpec, Item
 from storage.contract.keys import image_id
 from storage.contract.record import item_fields
 from storage.contract.shards import unpack
@@ -61,6 +61,11 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         return (self.row.object_key or "").rpartition(".")[2].lower() or "png"
 
     @property
+    def is_imported(self) -> bool:
+        """Whether another program made it: then no task did here."""
+        return self.row.task_id == 0
+
+    @property
     def tags(self) -> dict[str, str]:
         """Its tags."""
         return _TAGS.decode(self.row.tags)
@@ -93,6 +98,7 @@ def facts(sample: Sample) -> dict[str, Any]:
         | {name: rendering.get(name) for name in _OF_RENDERING}
         | {
             "tags": sample.tags,
+            "lineage": _RENDERING.decode(row.lineage) if row.lineage else {},
             "phash": None if row.phash is None else f"{row.phash & (2**64 - 1):016x}",
             "flagged": None if row.flagged is None else bool(row.flagged),
             "created_at": datetime.fromtimestamp(row.created_at, UTC).isoformat(),
@@ -104,7 +110,7 @@ def facts(sample: Sample) -> dict[str, Any]:
 _OF_ROW: Final = (
     "item", "row", "line", "image_no", "outcome", "reason", "prompt", "negative_prompt", "seed",
     "model", "revision", "width", "height", "num_inference_steps", "guidance_scale", "scheduler",
-    "bytes", "sha256", "pixels_sha256", "render_key", "truncated_tokens", "seconds",
+    "bytes", "sha256", "pixels_sha256", "render_key", "truncated_tokens", "seconds", "rating",
 )  # fmt: skip
 _OF_RENDERING: Final = ("mode", "dtype", "device", "weights")
 
@@ -117,8 +123,10 @@ class Samples:
         self._shards: deque[tuple[int, int, Sequence[Item]]] = deque(maxlen=_SHARDS_KEPT)
         self._spec = lru_cache(1024)(self._group)
 
-    def known(self, entries: Iterable[tuple[Key, str]]) -> Iterator[Sample]:
-        """The images of these keys, in that order, without pictures; those that are gone left out.
+    def known(
+        self, entries: Iterable[tuple[Key, str]], gone: Callable[[Key], None] = lambda _: None
+    ) -> Iterator[Sample]:
+        """The images of these keys, in that order, without pictures; `gone` is told of the rest.
 
         Each comes with the name that stands beside its key.
         """
@@ -126,9 +134,11 @@ class Samples:
             with self._mill.ledger.read() as connection:
                 rows = images.of_keys(connection, [key for key, _ in some])
             for key, name in some:
-                if key in rows:
-                    job, row = rows[key]
-                    yield Sample(job=job, row=row, manifest=self._manifest(row), name=name)
+                if key not in rows:  # deleted for good since it was chosen
+                    gone(key)
+                    continue
+                job, row = rows[key]
+                yield Sample(job=job, row=row, manifest=self._manifest(row), name=name)
 
     def with_pictures(
         self, samples: Iterable[Sample], lost: Callable[[Sample, str], None]
@@ -153,8 +163,13 @@ class Samples:
         spec = self._spec(row.group_id)
         if item is not None and spec is not None:
             return item_fields(item, spec)
-        # An image that was not made here has no shard: its row is what is known.
+        # An image that was not made here has no shard: its row is what is known, and nothing
+        # stands for what is not.
         known = {name: getattr(row, name) for name in _MANIFEST}
+        if not 0 <= row.seed <= SEED_MAX:
+            known["seed"] = None
+        if row.num_inference_steps == 0:
+            known["num_inference_steps"] = known["guidance_scale"] = None
         found = {name: value for name, value in known.items() if value not in {None, ""}}
         tags = _TAGS.decode(row.tags)
         return found | ({"tags": tags} if tags else {})

@@ -129,7 +129,7 @@ def test_what_there_is_no_room_for_is_said(row: Make) -> None:
     assert "5 more rows not shown" in said_of(made)
 
 
-@pytest.mark.parametrize("name", ["colour", "worker", "tag.", ""])
+@pytest.mark.parametrize("name", ["colour", "worker", "hidden", "tag.", ""])
 def test_what_no_grid_is_made_of_is_said(name: str) -> None:
     with pytest.raises(InputError, match=r"--rows .*no such field"):
         check_field(name, "--rows")
