@@ -80,8 +80,7 @@ def _checked(mill: Mill, wanted: Wanted, journal: Journal) -> Summary:
     with Status("Looking ...", console=err) as status:
 
         def told(place: Place) -> None:
-            seen = f"{place.looked_at:,} images"
-            status.update(f"{seen}, {place.objects:,} objects" if place.rows_done else seen)
+            status.update(f"{place.objects:,} objects, {place.looked_at:,} images")
 
         return check(mill, wanted, journal, told=told)
 

@@ -21,7 +21,7 @@ from scheduler.service.prepare import prepared
 from scheduler.service.references import Sources
 from scheduler.service.submit import submit
 from storage.contract.errors import InputError, NotFoundError
-from storage.contract.items import BatchShape
+from storage.contract.items import IMPORTED, BatchShape
 from storage.contract.keys import image_id, parse_image_id
 from storage.contract.output import ImageFormat
 from storage.contract.record import item_fields
@@ -62,6 +62,11 @@ def original_in_catalog(mill: Mill, name: str) -> Original:
         job = jobs.get(connection, row.job_id)
         spec = groups.get(connection, row.group_id).spec
         shard = shards.covering(connection, row.job_id, number, number + 1)
+    if spec.kind == IMPORTED:
+        raise InputError(
+            f"{name} was imported, not rendered here",
+            hint="a picture that this program made is rendered again by its file",
+        )
     if row.object_key is None or row.rendering is None:
         raise InputError(f"{name} was not rendered: {row.reason}", hint=row.detail)
     first, key = shard[0]

@@ -93,6 +93,14 @@ def kept_between(connection: Connection, job_id: int, first: int, stop: int) -> 
     return [Kept(*row) for row in found]
 
 
+def first_of(connection: Connection, job_id: int, limit: int) -> list[Kept]:
+    """The first rows of a job."""
+    found = connection.execute(
+        sa.select(*_KEPT).where(images.c.job_id == job_id).order_by(images.c.item).limit(limit)
+    )
+    return [Kept(*row) for row in found]
+
+
 def kept_of(connection: Connection, job_id: int, items: Sequence[int]) -> Iterator[Kept]:
     """The rows of these items, as far as there are any."""
     for some in batched(items, _KEYS_PER_QUERY):

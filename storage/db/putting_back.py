@@ -47,18 +47,14 @@ def render_again(
     return taken
 
 
-def drop_images(connection: Connection, job_id: int) -> None:
-    """Remove what is left of the images of a job that is gone."""
-    while True:
-        found = connection.execute(
-            sa.select(images.c.item, images.c.tags)
-            .where(images.c.job_id == job_id)
-            .order_by(images.c.item)
-            .limit(_ITEMS_AT_ONCE)
-        ).all()
-        if not found:
-            return
-        remove_rows(connection, job_id, found)
+def remove(connection: Connection, job_id: int, items: Sequence[int]) -> None:
+    """Remove images of a job that is gone, with their tags."""
+    found = connection.execute(
+        sa.select(images.c.item, images.c.tags).where(
+            images.c.job_id == job_id, images.c.item.in_(items)
+        )
+    )
+    remove_rows(connection, job_id, found.all())
 
 
 def _lock(connection: Connection, job_id: int, items: Sequence[int]) -> None:

@@ -28,8 +28,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     job_id: int = 0  #: being looked at
     next_item: int = 0  #: of that job
-    rows_done: bool = False  #: all rows are; objects without rows are looked for
+    objects_done: bool = False  #: no more objects without a row are looked for
     cursor: str = ""  #: of the next page, in a check of a query
+    matches_done: bool = False  #: there is no next page
     looked_at: int = 0
     objects: int = 0
 

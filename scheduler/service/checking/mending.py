@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -36,7 +37,7 @@ def mend(mill: Mill, findings: Sequence[Finding], *, delete_orphans: bool) -> li
         elif kind is Kind.ORPHAN:
             done += _orphans(mill, its, delete=delete_orphans)
         else:
-            done += [_job_gone(mill, one) for one in its]
+            done += [_job_gone(mill, one, delete=delete_orphans) for one in its]
     return done
 
 
@@ -133,29 +134,33 @@ def _orphans_of(mill: Mill, name: str, findings: list[Finding], *, delete: bool)
         if job is not None:
             checks.hold(connection, job.id)
         _, unnamed = orphans.still_unnamed(connection, name, keys)
-        if not delete:
-            _move(mill, unnamed)
-        mill.store.delete(sorted(unnamed))
-    how = "removed" if delete else f"moved below {LOST}"
+        how = _clear(mill, unnamed, delete=delete)
     return [
         _mended(one, how) if one.key in unnamed else _mended(one, "it has a row by now")
         for one in findings
     ]
 
 
-def _move(mill: Mill, keys: Iterable[str]) -> None:
-    for key in keys:
-        try:
+def _clear(mill: Mill, keys: Collection[str], *, delete: bool) -> str:
+    """Remove objects, or move them apart; what that is called."""
+    for key in () if delete else sorted(keys):
+        with suppress(ObjectMissing):
             mill.store.put(LOST + key, mill.store.get(key))
-        except ObjectMissing:
-            continue
+    mill.store.delete(sorted(keys))
+    return "removed" if delete else f"moved below {LOST}"
 
 
-def _job_gone(mill: Mill, finding: Finding) -> Finding:
-    """Nothing can be known of them; their pictures are orphans from now on."""
-    with mill.ledger.write() as connection:
-        putting_back.drop_images(connection, finding.job_id)
-    return _mended(finding, "rows removed")
+def _job_gone(mill: Mill, finding: Finding, *, delete: bool) -> Finding:
+    """Nothing can be known of such rows; their objects go as those without a row do."""
+    how = ""
+    while True:
+        with mill.ledger.write() as connection:
+            rows = checks.first_of(connection, finding.job_id, _ORPHANS_AT_ONCE)
+            if not rows:
+                return _mended(finding, f"rows removed, objects {how}")
+            putting_back.remove(connection, finding.job_id, [row.item for row in rows])
+            keys = {key for row in rows for key in (row.object_key, row.thumbnail_key) if key}
+            how = _clear(mill, keys - checks.named_anywhere(connection, keys), delete=delete)
 
 
 def _mended(finding: Finding, how: str) -> Finding:

@@ -1,7 +1,7 @@
 """A check from its beginning, or from where a killed one was, to its end.
 
-All rows first, job by job; then all objects. So what has lost its row by the first is found by
-the second.
+All objects first, then all rows, job by job: mending rows lets jobs go on, and objects without
+a row are sought only in jobs that have ended.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def _steps(mill: Mill, wanted: Wanted, looker: Looker, pace: Pace, start: Place)
         yield from _matches(mill, wanted, looker, start)
         return
     place = start
-    if not place.rows_done:
-        for step in _rows(mill, wanted, looker, start):
+    if not place.objects_done:
+        for step in _objects(mill, wanted, pace, start):
             place = step[1]
             yield step
-        place = msgspec.structs.replace(place, rows_done=True)
+        place = msgspec.structs.replace(place, objects_done=True)
         yield [], place
-    yield from _objects(mill, wanted, pace, place)
+    yield from _rows(mill, wanted, looker, place)
 
 
 def _rows(mill: Mill, wanted: Wanted, looker: Looker, place: Place) -> Iterator[Step]:
@@ -132,13 +132,13 @@ def _matches(mill: Mill, wanted: Wanted, looker: Looker, place: Place) -> Iterat
     ask = search.Ask(query=wanted.query or "", job=wanted.job)
     sort = search.sort_of("created")
     cursor: str | None = place.cursor or None
-    while not place.rows_done:
+    while not place.matches_done:
         page = search.find(mill.ledger, ask, sort=sort, limit=_SEARCHED_AT_ONCE, after=cursor)
         cursor = page.next
         place = msgspec.structs.replace(
             place,
             cursor=cursor or "",
-            rows_done=cursor is None,
+            matches_done=cursor is None,
             looked_at=place.looked_at + len(page.images),
         )
         by_job = groupby(sorted(page.images, key=_place_of), key=lambda one: one[0])

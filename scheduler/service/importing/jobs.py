@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from scheduler.service.importing.settings import ImportSettings, settings_of
 from storage.contract.capability import Requirements
 from storage.contract.errors import InputError
-from storage.contract.items import GroupSpec
+from storage.contract.items import IMPORTED, GroupSpec
 from storage.contract.keys import JOB_NAME
 from storage.contract.states import Entity
 from storage.db import images, tables
@@ -28,14 +28,11 @@ from storage.db.engine import Ledger
 from storage.db.images import ImageRow
 from storage.db.transitions import advance, record
 
-KIND: Final = "imported"
-"""Of the group, where rendered ones have ``text-to-image`` and the like."""
-
 NOBODY: Final = 0
 """Number of the task and the worker that a picture has which none made."""
 
 _SPEC: Final = GroupSpec(
-    kind=KIND,
+    kind=IMPORTED,
     model="",
     width=0,
     height=0,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from typer.testing import Result
 
+from tests.unit.scheduler.cli.conftest import Printed
 from tests.unit.scheduler.service.importing.peers import png, write_all
 
 
@@ -31,8 +32,17 @@ def test_imported_images_are_listed_and_told_like_any(
     assert run("images", "--job", "old", "--json").stdout.count("a red fox") == 7
     assert "juggernaut" in run("images", "tag.program:InvokeAI", "--json").output
     for item in range(8):
-        assert "program" in run("image", f"old/{item}").output
+        assert "imported" in run("image", f"old/{item}").output
     assert "finished" in run("job", "old").output
     sheet = tmp_path / "sheet.png"
     run("contact-sheet", "old", "-o", str(sheet))
     assert sheet.exists()
+
+
+def test_an_imported_image_is_not_reproduced_as_if_it_were_rendered(
+    program: Callable[..., Printed], tmp_path: Path
+) -> None:
+    write_all(tmp_path / "mine")
+    program("import", str(tmp_path / "mine"))
+    said = program("reproduce", "mine/0")
+    assert (said.code, "mine/0 was imported, not rendered here" in said.err) == (2, True)

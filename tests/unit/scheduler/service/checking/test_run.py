@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from PIL import Image
 
 from scheduler.service.checking.findings import Kind, Wanted
-from scheduler.service.checking.journal import Journal
+from scheduler.service.checking.journal import Journal, Place
 from scheduler.service.checking.run import check
 from storage.contract.errors import InputError
 from storage.contract.keys import image_key, thumbnail_key
@@ -122,11 +122,15 @@ def test_objects_of_a_job_that_goes_on_are_left_alone(mill: Mill, look: Look) ->
 
 
 def test_images_whose_job_is_gone_are_found_and_removed(filled: Mill, look: Look) -> None:
+    filled.store.put(PICTURE.replace("shapes", "nobody"), b"of a job that is gone")
     with filled.ledger.write() as connection:
-        connection.execute(sa.update(images).values(job_id=77))
+        moved = sa.func.replace(images.c.object_key, "shapes", "nobody")
+        connection.execute(sa.update(images).values(job_id=77, object_key=moved))
     assert look().kinds.count(Kind.JOB_GONE) == 1
     found = look(repair=True)
     assert (set(found.kinds), found.summary.left) == ({Kind.JOB_GONE, Kind.ORPHAN}, 0)
+    assert list(filled.store.keys("renders/")) == []
+    assert filled.store.size(f"lost/{PICTURE}".replace("shapes", "nobody")) == 21
     assert look().findings == []
     with filled.ledger.read() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(images)).scalar() == 0
@@ -177,8 +181,9 @@ def test_an_interrupted_check_goes_on_where_it_was(mill: Mill) -> None:
     class Killed(Exception):
         pass
 
-    def kill(place: object) -> None:
-        raise Killed
+    def kill(place: Place) -> None:
+        if place.looked_at:
+            raise Killed
 
     with Journal(mill.home, wanted) as journal, pytest.raises(Killed):
         check(mill, wanted, journal, told=kill)

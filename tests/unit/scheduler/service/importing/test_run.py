@@ -13,6 +13,7 @@ from scheduler.service import finding
 from scheduler.service.checking.findings import Wanted as WantedCheck
 from scheduler.service.checking.journal import Journal
 from scheduler.service.checking.run import check
+from scheduler.service.importing import jobs as import_jobs
 from scheduler.service.importing import run
 from scheduler.service.importing.folders import pictures
 from scheduler.service.importing.run import Broken, Counts, Wanted, import_folder
@@ -133,7 +134,7 @@ def test_a_batch_that_was_stored_but_not_recorded_is_stored_again(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(run.jobs, "add", fail)
+        patched.setattr(import_jobs, "add", fail)
         with pytest.raises(Killed):
             take(mill, folder)
     assert rows_of(mill) == []
