@@ -16,7 +16,7 @@ in that order, and cost what the first one costs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -33,11 +33,12 @@ from storage.db.search_plan import (
     Terms,
     drive_of,
     is_broad,
+    likely_of,
     rest_of,
     share_of,
 )
 from storage.db.search_sql import Spelling, spelling_of
-from storage.db.search_terms import BLOCKS, bucket_field, bucket_of
+from storage.db.search_terms import BLOCKS, SMALLEST, bucket_field, bucket_of, covering
 from storage.db.tables import search, search_words
 
 FEW: Final = 1_500
@@ -163,7 +164,7 @@ class _Search:
 
     # --- In the catalog's order -----------------------------------------------------------------
 
-    def in_order(self, plan: Plan, after: int | None) -> list[Hit]:
+    def in_order(self, plan: AllOf, after: int | None) -> list[Hit]:
         """The page in the order of catalog numbers."""
         drive = drive_of(plan)
         share = share_of(plan)
@@ -173,9 +174,15 @@ class _Search:
             if is_broad(drive) and share >= WALK_SHARE:
                 return self._walk(plan, after, None)
             return self._stream(plan, drive, after)
-        if share >= WALK_SHARE:
-            return self._walk_blocks(plan, after, share)
-        return self._by_blocks(plan, drive, after, share)
+        dated = _dated(plan)
+        found, after = self._before_dates(plan, drive, dated, after)
+        if len(found) >= self.limit:
+            return found
+        run = replace(self, limit=self.limit - len(found))
+        near = AllOf(parts=tuple(one for one in plan.parts if one is not dated))
+        if share_of(near) >= WALK_SHARE:
+            return found + run._walk_blocks(plan, after, share_of(near))
+        return found + run._by_blocks(plan, drive, after, likely_of(near))
 
     def _walk(self, plan: Plan, after: int | None, until: int | None) -> list[Hit]:
         statement = self._rows().where(self.spelling.condition(plan))
@@ -195,29 +202,57 @@ class _Search:
         rest = self.limit - len(found)
         if rest <= 0 or self._is_end(until):
             return found
-        further = _Search(self.connection, self.planner, self.spelling, self.sort, rest)
+        further = replace(self, limit=rest)
         drive = drive_of(plan)
         assert drive is not None  # noqa: S101 - for the type checker
         edge = until + 1 if self.sort.descending else until - 1
         return found + further._by_blocks(plan, drive, edge, share / 8)
 
+    def _before_dates(
+        self, plan: AllOf, drive: Plan, dated: Check | None, after: int | None
+    ) -> tuple[list[Hit], int | None]:
+        """What lies nearer than the dates asked for, and the border it was looked for up to.
+
+        There is next to nothing, and PostgreSQL sees so by skipping from block to day.
+        """
+        if dated is None or dated.numbers is None:
+            return [], after
+        first, last = dated.numbers
+        start = self._edge(after)
+        if self.sort.descending:
+            border = ((last >> SMALLEST) + 2) << SMALLEST
+            passed = covering(border, start)
+        else:
+            border = (max(0, (first >> SMALLEST) - 1) << SMALLEST) - 1
+            passed = covering(start, border)
+        if not passed:
+            return [], after
+        return self._in_blocks(plan, drive, passed, after), border
+
     def _by_blocks(self, plan: Plan, drive: Plan, after: int | None, share: float) -> list[Hit]:
-        """Match within blocks of catalog numbers, larger ones each time."""
+        """Match within blocks of catalog numbers, as large as what was found so far suggests."""
         found: list[Hit] = []
         start = self._edge(after)
         wanted = self.limit / max(share, 1e-12) * ROOM
         while len(found) < self.limit and not self._is_end(start):
             blocks, stop = self._blocks(start, wanted)
-            rest = rest_of(plan)
-            statement = self.spelling.driven(drive, rest, blocks)
-            inner = statement.cte("hits").prefix_with("MATERIALIZED", dialect="postgresql")
-            columns = sa.select(inner.c.n, inner.c.job_id, inner.c.item, sa.null())
-            place = after if not found else None
-            ordered = _cut(columns, inner.c.n, self.sort.descending, place, None)
-            found += self._hits(ordered.limit(self.limit - len(found)))
-            start, after = stop, None
-            wanted *= 8
-        return found[: self.limit]
+            run = replace(self, limit=self.limit - len(found))
+            border = start + 1 if self.sort.descending else start - 1
+            new = run._in_blocks(plan, drive, blocks, border)
+            found += new
+            start = stop
+            wanted *= min(8.0, ROOM * (run.limit - len(new)) / len(new)) if new else 8.0
+        return found
+
+    def _in_blocks(
+        self, plan: Plan, drive: Plan, blocks: list[str] | None, after: int | None
+    ) -> list[Hit]:
+        """The first of all matches in some blocks."""
+        statement = self.spelling.driven(drive, rest_of(plan), blocks)
+        inner = statement.cte("hits").prefix_with("MATERIALIZED", dialect="postgresql")
+        columns = sa.select(inner.c.n, inner.c.job_id, inner.c.item, sa.null())
+        ordered = _cut(columns, inner.c.n, self.sort.descending, after, None)
+        return self._hits(ordered.limit(self.limit))
 
     def _blocks(self, start: int, wanted: float) -> tuple[list[str] | None, int]:
         """Terms of the blocks from `start` on that hold about `wanted` images; where they end."""
@@ -378,6 +413,12 @@ def _quick(plan: Plan) -> bool:
     """Whether an index of a column of its own gives the matches in the catalog's order."""
     parts = plan.parts if isinstance(plan, AllOf) else (plan,)
     return any(isinstance(one, Check) and (one.few or one.ordered) for one in parts)
+
+
+def _dated(plan: AllOf) -> Check | None:
+    """The part that asks for dates, where it is known where those lie."""
+    dated = (one for one in plan.parts if isinstance(one, Check) and one.numbers is not None)
+    return next(dated, None)
 
 
 def _few(plan: Plan) -> bool:

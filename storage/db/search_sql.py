@@ -18,7 +18,17 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.engine import Connection
 
 from storage.contract.errors import SearchTimeout
-from storage.db.search_plan import AllOf, Check, OneOf, Phrase, Plan, Terms, Without, is_exact
+from storage.db.search_plan import (
+    AllOf,
+    Check,
+    OneOf,
+    Phrase,
+    Plan,
+    Terms,
+    Without,
+    is_exact,
+    share_of,
+)
 from storage.db.tables import search
 
 NO_TERM: Final = "zz"
@@ -113,11 +123,10 @@ class _Vectors:
         return _condition(self, plan)
 
     def driven(self, drive: Plan, rest: Plan, blocks: list[str] | None) -> sa.Select[Any]:
-        query = tsquery(drive)
-        if blocks:
-            query = f"{query} & ({' | '.join(blocks)})"
+        first, *others = _keys(drive)
+        keys = [first, " | ".join(blocks), *others] if blocks else [first, *others]
         return sa.select(search.c.n, search.c.job_id, search.c.item).where(
-            _matches(query), self.condition(rest)
+            *map(_matches, keys), self.condition(rest)
         )
 
     def streamed(self, drive: Plan, rest: Plan, down: bool) -> sa.Select[Any]:
@@ -233,6 +242,18 @@ def full_text(plan: Plan) -> str:
             return NO_TERM
         case _:
             raise AssertionError(plan)
+
+
+def _keys(drive: Plan) -> list[str]:
+    """The drive as several queries that must all hold, the rarest first.
+
+    PostgreSQL lets each skip to where the others are; within one query it reads all its words.
+    A query of unwanted words only would read the whole index: they go with the first.
+    """
+    parts = drive.parts if isinstance(drive, AllOf) else (drive,)
+    wanted = sorted((one for one in parts if not isinstance(one, Without)), key=share_of)
+    unwanted = [one for one in parts if isinstance(one, Without)]
+    return [tsquery(AllOf(parts=(wanted[0], *unwanted))), *map(tsquery, wanted[1:])]
 
 
 def _matches(query: str) -> sa.ColumnElement[bool]:

@@ -153,6 +153,23 @@ BLOCKS: Final = (("a", 14), ("b", 17), ("c", 20))
 """PostgreSQL's index knows no order: so an image also has terms for the blocks of catalog numbers
 it lies in, by which a search is held to one end of it. Letter, and size as a power of 2."""
 
+SMALLEST: Final = BLOCKS[0][1]
+
+
+def covering(first: int, last: int) -> list[str]:
+    """The fewest blocks that hold all catalog numbers from `first` to `last`, and few others."""
+    found = []
+    at = first >> SMALLEST << SMALLEST
+    while at <= last:
+        letter, power = next(
+            (letter, power)
+            for letter, power in reversed(BLOCKS)
+            if power == SMALLEST or (at % (1 << power) == 0 and at + (1 << power) - 1 <= last)
+        )
+        found.append(f"{letter}{at >> power}")
+        at += 1 << power
+    return found
+
 
 def as_vector(number: int, words: Sequence[int], facts: Sequence[int]) -> str:
     """The text of a tsvector: words with their places, facts and blocks without."""

@@ -20,7 +20,9 @@ from storage.db.images import ImageRow
 IMAGES_PER_ROW: Final = 4
 ROWS_PER_JOB: Final = 5_000
 START: Final = 1_700_000_000.0
-SECONDS_PER_IMAGE: Final = 4.0
+SPAN: Final = 40_000_000.0
+"""Seconds from the first image to the last, however many there are: some fifteen months."""
+
 TAIL: Final = 60_000
 
 MODELS: Final = (
@@ -151,13 +153,14 @@ class Maker:
         """Manifest rows until there are that many images."""
         per_job = ROWS_PER_JOB * IMAGES_PER_ROW
         at = START
+        step = SPAN / images * IMAGES_PER_ROW
         for first in range(0, images, per_job):
             job_id = first // per_job + 1
             setting = self._setting()
             for row in range(min(per_job, images - first) // IMAGES_PER_ROW):
                 if row % 50 == 0:
                     setting |= self._swept()
-                at += SECONDS_PER_IMAGE * IMAGES_PER_ROW
+                at += step
                 yield Made(self._images(job_id, row, setting, at), f"job-{job_id}")
 
     def _one(self, among: tuple[tuple[Any, int], ...]) -> Any:

@@ -105,7 +105,7 @@ class Loader:
             into.search.append((
                 self._n, image.job_id, image.item, image.created_at, image.seed, image.row,
                 image.line, image.image_no, image.truncated_tokens, image.seconds, image.bytes,
-                small, terms,
+                image.marked_at, small, terms,
             ))  # fmt: skip
             for key, value in tags.items():
                 into.tags.append((key, value, image.job_id, image.item))

@@ -7,7 +7,7 @@ looking: walking, fetching all, blocks, buckets.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -34,7 +34,7 @@ from storage.contract.search import (
     both,
     field_of,
 )
-from storage.db import images, search
+from storage.db import images, search, search_terms
 from storage.db.engine import Ledger
 from storage.db.images import ImageRow
 from storage.db.search import Place, Sort
@@ -47,6 +47,9 @@ from storage.testing.factories import add_groups, add_worker, cut_task, make_ima
 WORDS = ("fox", "Fox", "foxglove", "red", "red", "the", "the", "the", "über", "a_b", "星", "x2")
 ITEMS = 250
 Catalog = tuple[Ledger, list[ImageRow]]
+
+BLOCKS = (("a", 3), ("b", 5), ("c", 7))
+"""So small that a search goes through many of them."""
 
 WAYS: dict[str, dict[str, Any]] = {
     "as it is": {},
@@ -78,6 +81,15 @@ def made(task: ClaimedTask, item: int, chance: random.Random) -> ImageRow:
         truncated_tokens=chance.choice([0, 0, 5]),
         created_at=1e9 + item * 3600.0,
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (search, search_terms):
+            patch.setattr(module, "BLOCKS", BLOCKS)
+            patch.setattr(module, "SMALLEST", BLOCKS[0][1])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +261,33 @@ def test_pages_hold_every_match_once_and_in_order(
         for name, value in WAYS[way].items():
             patch.setattr(search, name, value)
         assert keys(turned(ledger, tree, sort, limit)) == expected(rows, tree, sort)
+
+
+@pytest.mark.parametrize("down", [True, False])
+@pytest.mark.parametrize("limit", [3, 40])
+def test_a_word_within_dates_long_past_is_found_from_there_on(
+    catalog: Catalog, down: bool, limit: int
+) -> None:
+    ledger, rows = catalog
+    tree = both(Is("prompt", "fox"), Between("created", 1e9 + 2e5, 1e9 + 4e5))
+    sort = Sort("created", down)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "WALK_SHARE", 9.0)
+        found = keys(turned(ledger, tree, sort, limit))
+    assert found
+    assert found == expected(rows, tree, sort)
+
+
+@given(first=st.integers(0, 3000), more=st.integers(0, 3000))
+def test_blocks_that_cover_numbers_hold_all_of_them_and_few_others(first: int, more: int) -> None:
+    powers = dict(BLOCKS)
+    held: list[int] = []
+    for block in search_terms.covering(first, first + more):
+        power = powers[block[0]]
+        held += range(int(block[1:]) << power, (int(block[1:]) + 1) << power)
+    assert len(held) == len(set(held))
+    assert set(range(first, first + more + 1)) <= set(held)
+    assert len(held) <= more + 1 + 2 * (1 << BLOCKS[0][1])
 
 
 @settings(max_examples=15)
