@@ -49,13 +49,24 @@ class Checked(msgspec.Struct, frozen=True):
         return [one.kind.value for one in self.findings]
 
 
+@pytest.fixture
+def folder_mill(tmp_path: Path, migrated_catalog: Path) -> Iterator[Mill]:
+    """An empty mill whose objects lie in a folder."""
+    with _opened(tmp_path, migrated_catalog, None) as opened:
+        yield opened
+
+
 @pytest.fixture(params=["folder", "s3"])
 def mill(request: pytest.FixtureRequest, tmp_path: Path, migrated_catalog: Path) -> Iterator[Mill]:
     """An empty mill whose objects lie in a folder, or in a bucket."""
     url = request.getfixturevalue("s3_url") if request.param == "s3" else None
-    shutil.copy(migrated_catalog, tmp_path / CATALOG)
-    with open_mill(Connections(home=tmp_path, storage_url=url)) as opened:
+    with _opened(tmp_path, migrated_catalog, url) as opened:
         yield opened
+
+
+def _opened(home: Path, catalog: Path, url: str | None) -> Mill:
+    shutil.copy(catalog, home / CATALOG)
+    return open_mill(Connections(home=home, storage_url=url))
 
 
 @pytest.fixture
