@@ -48,8 +48,9 @@ class Source:
 
     @property
     def stamp(self) -> str:
-        """Of its weight files: another one after they were replaced."""
-        return stamp_of(weight_files(self.folder))
+        """Of its weight files and its config: another one after any of them was replaced."""
+        config = [file] if (file := self.folder / "config.json").is_file() else []
+        return stamp_of([*config, *weight_files(self.folder)])
 
     @property
     def stored_bytes(self) -> int:
@@ -146,14 +147,25 @@ def load_weightless(folder: Path) -> dict[str, Any]:
         kind = find_class(library, class_name, folder / "model_index.json")
         try:
             loaded[name] = _weightless(kind, folder / name)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            *(OSError, ValueError, KeyError, TypeError, AttributeError),
+            ImportError,  # a library that this kind of tokenizer needs
+        ) as error:
             raise ModelUnusable(f"{folder / name}: {first_line(error)}") from error
     return loaded
 
 
-@lru_cache(maxsize=64)
 def config_of(source: Source) -> Mapping[str, Any]:
     """A diffusers component's config, defaults of its class filled in, without its weights."""
+    try:
+        return _config_of(source, stamp_of([source.folder / "config.json"]))
+    except OSError:
+        return _config_of(source, "")  # says what is missing
+
+
+@lru_cache(maxsize=64)
+def _config_of(source: Source, _stamp: str) -> Mapping[str, Any]:
+    # The stamp is in the key, so a config that was replaced is read again.
     given = _read_json(source.folder / "config.json")
     parameters = inspect.signature(source.kind.__init__).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}

@@ -486,12 +486,18 @@ def test_configs_replaced_between_tasks_are_read_anew(
     renderer = make_renderer(open_device("cpu"))
     before = render(renderer, spec)
 
-    file = tmp_path / "own" / "scheduler" / "scheduler_config.json"
-    config = json.loads(file.read_text()) | {"beta_end": 0.05, "note": "longer"}
-    file.write_text(json.dumps(config))
-    after = render(renderer, spec)
+    pictures = [before.pictures]
+    for place, change in (
+        ("scheduler/scheduler_config.json", {"beta_end": 0.05}),
+        ("vae/config.json", {"scaling_factor": 0.5}),
+    ):
+        file = tmp_path / "own" / place
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+        pictures.append(render(renderer, spec).pictures)
 
-    assert not same(after.pictures, before.pictures)
+    assert same(render(make_renderer(open_device("cpu")), spec).pictures, pictures[2])
+    assert not same(pictures[0], pictures[1])
+    assert not same(pictures[1], pictures[2])
 
 
 def test_facts_tell_what_was_done(make_renderer: Make, render: Render, spec: GroupSpec) -> None:
