@@ -54,6 +54,7 @@ from scheduler.service import processes
 from scheduler.service.farm import fleet_has_no_gpu, initialise
 from scheduler.service.health import is_scheduler_well, is_worker_well
 from scheduler.service.home import open_home
+from scheduler.service.keeping import keep_for_a_moment
 from scheduler.service.local import RunOptions
 from scheduler.service.options import SubmitOptions, pairs
 from scheduler.service.prepare import prepared
@@ -95,6 +96,7 @@ def scheduler_command(home: HomeOption = DEFAULT_HOME) -> None:
             office=office,
             holder=f"{socket.gethostname()}/{os.getpid()}",
             is_alive=processes.is_alive,
+            keep=lambda: keep_for_a_moment(opened.ledger, opened.store),
         )
         hooks = WebHooks(opened.ledger, read_hook_settings(os.environ), may_send=lambda: loop.leads)
         err.print(f"scheduler {loop.holder} runs; Ctrl-C ends it")

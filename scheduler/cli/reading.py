@@ -39,6 +39,7 @@ from scheduler.cli.searching import (
     print_neighbours,
     search_images,
 )
+from scheduler.service.descent import descent_of
 from scheduler.service.finding import Ask, Found
 from scheduler.service.home import open_home
 from scheduler.service.options import split_pairs
@@ -253,18 +254,22 @@ def image_command(
     with open_home(home) as opened, opened.ledger.read() as connection:
         row = images.get(connection, job, item)
         fields = _image_fields(opened, job, row)
+        fields["lineage"] = descent_of(connection, row)
         fields["settings"] = _settings_beside(groups.get(connection, row.group_id).spec, fields)
     if as_json:
         print_json(fields)
         return
     rendering = fields.pop("rendering") or {}
-    fields |= fields.pop("settings")
+    fields |= fields.pop("settings") | fields.pop("lineage")
     fields |= _said_of_file(fields.pop("produced"))
     fields["created_at"] = moment(row.created_at)
     fields["seconds"] = None if row.seconds is None else f"{row.seconds:.3g}"
     shown = [(name, _plain(value)) for name, value in fields.items()]
     shown += [(name, _plain(value)) for name, value in rendering.items()]
     out.print(facts(shown))
+
+
+_INTERNAL = ("job_id", "group_id", "task_id", "lineage", "linked_job", "linked_item")
 
 
 def _place(mill: Mill, after: str | None) -> tuple[int, int] | None:
@@ -384,7 +389,8 @@ def _image_fields(mill: Mill, job: str, row: ImageRow) -> dict[str, Any]:
     fields["flagged"] = None if row.flagged is None else bool(row.flagged)
     fields["phash"] = None if row.phash is None else f"{row.phash & PHASH_MASK:016x}"
     fields["file"] = mill.store.locate(row.object_key) if row.object_key else None
-    for internal in ("job_id", "group_id", "task_id"):
+    fields["collections"] = msgspec.json.decode(row.collections) if row.collections else []
+    for internal in _INTERNAL:
         del fields[internal]
     return fields
 

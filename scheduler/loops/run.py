@@ -30,6 +30,8 @@ STALLS_SECONDS: Final = 30.0
 INDEX_SECONDS: Final = 0.5
 """Of a turn, for making new images searchable: leases and tickets must not wait long."""
 
+KEEP_SECONDS: Final = 30.0
+
 LEADER: Final = "scheduler"
 HEARD_SECONDS: Final = 10.0
 """A worker of a farm beats every three seconds."""
@@ -45,6 +47,7 @@ class Loop:
     office: TicketOffice | None  #: None: no broker, workers look for work by themselves
     holder: str  #: names this process among schedulers
     is_alive: IsAlive
+    keep: Callable[[], object] | None = None  #: applies retention, for a moment at a time
     leads: bool = False
     tickets: int = 0  #: issued since the start
     _indexer: Indexer = field(init=False)
@@ -76,6 +79,8 @@ class Loop:
         self._try("index", lambda: self._indexer.catch_up(INDEX_SECONDS))
         if self._is_due("stalls", STALLS_SECONDS):
             self._try("stalls", lambda: report_stalled(self.ledger))
+        if self.keep is not None and self._is_due("keep", KEEP_SECONDS):
+            self._try("keep", self.keep)
 
     def _take(self) -> None:
         now = self.ledger.now()

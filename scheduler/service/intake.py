@@ -18,6 +18,7 @@ from scheduler.manifest.inputs import Seen
 from scheduler.manifest.limits import Limits
 from scheduler.service.references import References, Sources
 from scheduler.service.spooling import PictureSpool
+from storage.contract.keys import parse_image_id
 from storage.pictures import Header, PictureDamaged, PictureTooLarge, check, input_key, read_header
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ class Intake:
                 data = file.read()
         header = check(data, max_pixels=self._limits.max_picture_pixels)
         key = input_key(data, header.extension)
+        if path is None and is_image_id(reference):
+            self.spool.origins[key] = reference
         if key != reference:
             self.spool.keep(key, data, None if path is None else path.absolute())
         return Seen(key, header.width, header.height)
@@ -125,6 +128,15 @@ class Intake:
                 with suppress(PictureDamaged):
                     return read_header(BytesIO(data), max_pixels=most)
         return read_header(BytesIO(data), max_pixels=most)
+
+
+def is_image_id(reference: str) -> bool:
+    """Whether a reference that is no file names an image of the catalog."""
+    try:
+        parse_image_id(reference)
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(reference: str) -> str:

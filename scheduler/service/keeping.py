@@ -39,6 +39,8 @@ RATINGS: Final = range(1, 6)
 GRACE_SECONDS: Final = 7 * 86_400.0
 """How long hidden images can be had back, unless a purge says otherwise."""
 
+MOMENT_SECONDS: Final = 0.5
+
 _LONGEST_NAME: Final = 100
 
 Mark = Callable[[sa.Connection, Keys], int]
@@ -168,6 +170,15 @@ def add_rule(
         return retention.add(
             connection, query, keep_seconds=keep_seconds, max_bytes=max_bytes, now=now
         )
+
+
+def keep_for_a_moment(ledger: Ledger, store: ObjectStore) -> None:
+    """What a leading scheduler does now and then: a step of retention, and of purging.
+
+    Both stop after about a second, so that leases and tickets do not wait, and go on next time.
+    """
+    enforce(ledger, seconds=MOMENT_SECONDS)
+    purge(ledger, store, seconds=MOMENT_SECONDS)
 
 
 def due(ledger: Ledger, rule: Rule) -> Iterator[list[tuple[Key, int]]]:

@@ -38,6 +38,7 @@ class PictureSpool:
     """Takes pictures that were checked, and stores them later."""
 
     def __init__(self) -> None:
+        self.origins: dict[str, str] = {}  # ids of images of the catalog, by key
         self._lock = threading.Lock()
         self._known: OrderedDict[str, None] = OrderedDict()
         self._places: IO[bytes] | None = None

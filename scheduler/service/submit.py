@@ -16,7 +16,7 @@ from scheduler.service.prepare import Prepared
 from scheduler.service.reusing import Reuse
 from storage.contract.errors import InputError, LedgerError, LedgerUnavailable, ObjectError
 from storage.contract.keys import JOB_NAME, rejected_key, shard_key
-from storage.db import jobs
+from storage.db import jobs, origins
 from storage.db.engine import Ledger
 from storage.db.jobs import Job, NewJob, NewShard
 from storage.ports import ObjectStore
@@ -91,6 +91,7 @@ def submit(
                 shards,
                 now=ledger.now(),
             )
+            origins.note(connection, work.pictures.origins)
             linked = 0
             if plan is not None:
                 linked = plan.link(connection, job_id, _spool_of(work), ledger.now())

@@ -327,6 +327,14 @@ collected = Table(
     sqlite_with_rowid=False,
 )
 
+# Input pictures that were taken from the catalog, and from which image.
+origins = Table(
+    "origins",
+    metadata,
+    Column("object_key", Text, primary_key=True),
+    _text("image"),  # JOB/ITEM
+)
+
 # How long images are kept, or how many bytes of them.
 retention = Table(
     "retention",

@@ -46,6 +46,12 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "origins",
+        sa.Column("object_key", sa.Text(), nullable=False),
+        sa.Column("image", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("object_key", name=op.f("pk_origins")),
+    )
+    op.create_table(
         "retention",
         sa.Column("id", _ID, nullable=False),
         sa.Column("query", sa.Text(), nullable=False),
@@ -73,6 +79,7 @@ def _columns() -> tuple[sa.Column[Any], ...]:
 def downgrade() -> None:
     """Take them away again."""
     op.drop_table("retention")
+    op.drop_table("origins")
     op.drop_table("collected")
     op.drop_column("search", "marked_at")
     for name in _INDEXES:

@@ -232,7 +232,15 @@ def test_an_image_is_told_to_people_with_its_prompt_as_it_is(run: Run) -> None:
 def test_all_images_can_be_read_as_json_and_are_the_same(read_json: ReadJson, command: str) -> None:
     listed = read_json("images")["images"]
     told = [read_json("image", one["image"]) for one in listed]
-    assert listed == [{n: v for n, v in one.items() if n != "settings"} for one in told]
+    beside = {"settings", "lineage"}
+    assert listed == [{n: v for n, v in one.items() if n not in beside} for one in told]
+
+
+def test_an_image_says_where_it_comes_from(run: Run, read_json: ReadJson) -> None:
+    lineage = read_json("image", "shapes/0")["lineage"]
+    assert lineage["worker"] == "testhost/cpu#1"
+    assert (lineage["attempts"], lineage["parents"]) == (1, {})
+    assert "testhost/cpu#1" in run("image", "shapes/0").output
 
 
 # What is not there

@@ -272,3 +272,21 @@ def test_stalls_are_looked_for_once_in_a_while(loop: Loop, monkeypatch: pytest.M
 def _with_open_group(loop: Loop) -> None:
     add_job(loop.ledger, MemoryStore())
     beat(loop.ledger, add_worker(loop.ledger, pid=77))
+
+
+def test_what_is_kept_is_looked_after_by_the_leader_alone(ledger: Ledger) -> None:
+    kept: list[str] = []
+
+    def standing(name: str) -> Loop:
+        return Loop(
+            ledger=ledger,
+            office=None,
+            holder=name,
+            is_alive=nobody_knows,
+            keep=lambda: kept.append(name),
+        )
+
+    first, second = standing("first"), standing("second")
+    for loop in (first, second, first, second):
+        loop.turn()
+    assert kept == ["first"]

@@ -20,7 +20,7 @@ from storage.db.search_index import Indexer, forget_all
 from storage.db.search_plan import as_like, words_within
 from storage.db.search_terms import as_text, as_vector, bucket_of, words_of
 from storage.db.shelves import drop_rows
-from storage.db.steering import _remove_rows
+from storage.db.steering import remove_rows
 from storage.db.tables import search_words
 from storage.testing.factories import add_groups, cut_task, make_image_row
 
@@ -94,7 +94,7 @@ def test_what_is_taken_back_is_found_no_more_and_what_comes_instead_is(
     rows = record(ledger, task, 1, 2, 3, prompt="a cat")
     Indexer(ledger).catch_up(60)
     with ledger.write() as connection:
-        _remove_rows(connection, task.job_id, [rows[1]])
+        remove_rows(connection, task.job_id, [rows[1]])
     Indexer(ledger).catch_up(60)
     assert found(ledger, Is("prompt", "cat")) == [1, 3]
     record(ledger, task, 2, prompt="a dog", created_at=9.0)
@@ -111,7 +111,7 @@ def test_an_image_that_was_replaced_before_the_index_saw_it_go_is_indexed_anew(
     rows = record(ledger, task, 1, prompt="a cat")
     Indexer(ledger).catch_up(60)
     with ledger.write() as connection:
-        _remove_rows(connection, task.job_id, rows)
+        remove_rows(connection, task.job_id, rows)
     record(ledger, task, 1, prompt="a dog", created_at=9.0)
     Indexer(ledger).catch_up(60)
     assert found(ledger, Is("prompt", "cat")) == []
