@@ -25,12 +25,12 @@ from scheduler.cli.searching import complete_query
 from scheduler.service.export.fetch import FetchOptions, fetch
 from scheduler.service.export.names import DEFAULT_TEMPLATE
 from scheduler.service.export.options import (
-    WHOLE,
     ExportOptions,
     Form,
     ShardSize,
     shard_size,
     splits,
+    usual_splits,
 )
 from scheduler.service.export.run import CHECKSUMS, Progress, export
 from scheduler.service.export.samples import READERS
@@ -87,7 +87,7 @@ def export_command(
             format=form,
             job=_job_name(mill, job),
             shard=shard_size(shard) if shard else ShardSize(),
-            splits=splits(split) if split else {WHOLE: 1.0},
+            splits=splits(split) if split else usual_splits(form),
             name_template=name_template,
             link=link,
             caption=caption,
@@ -100,7 +100,8 @@ def export_command(
     if as_json:
         print_json(done)
     else:
-        said = f"{done.images:,} images, {size(done.bytes)}, {len(done.shards):,} shards"
+        shards = f"{len(done.shards):,} shard{'' if len(done.shards) == 1 else 's'}"
+        said = f"{done.images:,} images, {size(done.bytes)}, {shards}"
         out.print(f"{escaped(to)}: {said}; checksums in {CHECKSUMS}", soft_wrap=True)
         _say_lost([f"{one.id}: {one.why}" for one in done.lost])
     raise typer.Exit(EXIT_LOST if done.lost else 0)

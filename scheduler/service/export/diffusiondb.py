@@ -18,17 +18,18 @@ from scheduler.service.export.options import ExportOptions
 from scheduler.service.export.samples import Sample, caption_of
 from scheduler.service.export.selection import Shard
 
-SAMPLERS: Final = {
-    "ddim": 1,
-    "plms": 2,
-    "euler": 3,
-    "euler_a": 4,
-    "heun": 5,
-    "dpm2": 6,
-    "dpm2_a": 7,
-    "lms": 8,
+_NUMBERS: Final = {
+    ("ddim", "DDIMScheduler"): 1,
+    ("plms", "PNDMScheduler"): 2,
+    ("euler", "EulerDiscreteScheduler"): 3,
+    ("euler_a", "EulerAncestralDiscreteScheduler"): 4,
+    ("heun", "HeunDiscreteScheduler"): 5,
+    ("dpm2", "KDPM2DiscreteScheduler"): 6,
+    ("dpm2_a", "KDPM2AncestralDiscreteScheduler"): 7,
+    ("lms", "LMSDiscreteScheduler"): 8,
 }
-"""DiffusionDB's numbers, by our names of samplers."""
+SAMPLERS: Final = {name: number for names, number in _NUMBERS.items() for name in names}
+"""DiffusionDB's numbers, by our names of samplers and diffusers' classes."""
 
 OTHER_SAMPLER: Final = 9
 ROW_GROUP: Final = 10_000

@@ -28,7 +28,7 @@ class Form(StrEnum):
 
 
 WHOLE: Final = "images"
-"""The name of the one split of an export without splits."""
+"""The name of the one split of an export without splits, where nothing expects another."""
 
 _SIZE: Final = re.compile(r"([0-9]{1,12})(k|m|g|kb|mb|gb|kib|mib|gib)?", re.IGNORECASE)
 _UNITS: Final = {
@@ -102,6 +102,12 @@ def splits(text: str) -> dict[str, float]:
     if abs(sum(found.values()) - 1) > 1e-6:
         raise InputError(f"--split {text}: the shares make {sum(found.values()):g}, not 1")
     return found
+
+
+def usual_splits(form: Form) -> dict[str, float]:
+    """One split, named as the readers of that form expect it."""
+    named = form in {Form.WEBDATASET, Form.PARQUET, Form.HF}
+    return {"train" if named else WHOLE: 1.0}
 
 
 def split_of(identity: str, shares: Mapping[str, float]) -> str:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scheduler.service.export.diffusiondb import SAMPLERS
 from scheduler.service.export.options import (
     ExportOptions,
     Form,
@@ -15,8 +16,10 @@ from scheduler.service.export.options import (
     shard_size,
     split_of,
     splits,
+    usual_splits,
 )
 from storage.contract.errors import InputError
+from storage.contract.samplers import find_sampler
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,11 @@ def test_shards_have_a_size_in_images_or_bytes(text: str, size: ShardSize) -> No
 def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="--shard-size"):
         shard_size(text)
+
+
+def test_readers_find_the_split_they_expect() -> None:
+    assert usual_splits(Form.HF) == {"train": 1.0}
+    assert usual_splits(Form.JSONL) == {"images": 1.0}
 
 
 def test_splits_are_shares_of_a_whole() -> None:
@@ -75,3 +83,8 @@ def test_shares_are_about_kept() -> None:
 def test_what_does_not_go_together_is_said(options: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
         ExportOptions(query="*", **options).check()  # type: ignore[arg-type]
+
+
+def test_samplers_of_diffusiondb_are_samplers_of_ours() -> None:
+    assert sorted(SAMPLERS.values()) == sorted([*range(1, 9)] * 2)
+    assert all(find_sampler(name).name in SAMPLERS for name in SAMPLERS)
