@@ -19,13 +19,14 @@ from scheduler.service.importing.folders import pictures
 from scheduler.service.importing.run import Broken, Counts, Wanted, import_folder
 from storage.contract.errors import InputError
 from storage.db import images, jobs, offers
+from storage.db.engine import Ledger
 from storage.db.images import ImageRow
 from storage.db.tables import groups
 from storage.objects.folder import FolderStore
 from storage.objects.memory import MemoryStore
 from storage.opening import Mill
 from storage.settings import Connections
-from tests.unit.scheduler.service.importing.peers import png, write_all
+from tests.unit.scheduler.service.importing.peers import jpeg, png, write_all
 
 
 @pytest.fixture
@@ -205,3 +206,25 @@ def test_folders_are_walked_in_one_order_and_from_any_place(tmp_path: Path) -> N
     assert sorted(walked) == sorted(names)
     for number, name in enumerate(walked):
         assert list(pictures(tmp_path, name)) == walked[number + 1 :]
+
+
+def test_postgresql_takes_what_pictures_say(
+    postgres_ledger: Ledger, folder: Path, tmp_path: Path
+) -> None:
+    text = "nul \x00 and half a pair\nSteps: 1, Sampler: x, Seed: 99999999999999999999, Size: 1x1"
+    (folder / "odd.jpg").write_bytes(jpeg(text))
+    (tmp_path / "home").mkdir()
+    home = tmp_path / "home"
+    mill = Mill(connections=Connections(home=home), ledger=postgres_ledger, store=FolderStore(home))
+    assert take(mill, folder).imported == 9
+    assert take(mill, folder).known == 9
+    assert checked(mill) == []
+    finding.catch_up(mill.ledger)
+    lost = rows_of(mill)[0]
+    mill.store.delete([lost.object_key or ""])
+    mill.store.put("renders/my-pictures/00000/000000099.png", b"left over")
+    assert sorted(said.split(" ")[0] for said in checked(mill, repair=True)) == [
+        "moved",
+        "restored",
+    ]
+    assert checked(mill) == []
