@@ -55,7 +55,6 @@ def examine(connections: Connections) -> list[Finding]:
         ("broker", _broker),
         ("machine", _machine),
         ("signing", _signing),
-        ("vectors", _vectors),
     ]
     found: list[Finding] = []
     for part, check in checks:
@@ -86,6 +85,7 @@ def _ledger(connections: Connections) -> Iterator[Finding]:
             check_schema(ledger)
             yield _good("ledger", f"schema {HEAD}, which this version needs")
             yield from _scheduler(ledger)
+        yield from _vectors(ledger)
     finally:
         ledger.close()
 
@@ -274,19 +274,13 @@ def _signing(_connections: Connections) -> Iterator[Finding]:
         yield _good("signing", f"certificate and key for C2PA are there; {stamps}")
 
 
-def _vectors(connections: Connections) -> Iterator[Finding]:
+def _vectors(ledger: Ledger) -> Iterator[Finding]:
     """Said only where searching by meaning is on."""
-    if not connections.is_farm and not (connections.home / CATALOG).exists():
-        return
-    ledger = open_ledger(connections)
-    try:
-        with ledger.read() as connection:
-            if not sa.inspect(connection).has_table("embedders"):
-                return
-            kinds = vectors.enabled(connection)
-            told = [vectors.status(connection, one, now=ledger.now()) for one in kinds]
-    finally:
-        ledger.close()
+    with ledger.read() as connection:
+        if not sa.inspect(connection).has_table("embedders"):
+            return
+        kinds = vectors.enabled(connection)
+        told = [vectors.status(connection, one, now=ledger.now()) for one in kinds]
     for one in told:
         said = f"{one.done:,} of {one.kind}s by {one.model}, {one.due + one.unseen:,} to come"
         yield _good("vectors", f"{said}; compared one by one, exactly, without an extension")

@@ -55,14 +55,22 @@ def test_every_command_named_exists(command: str) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def helps() -> str:
+    """What ``--help`` of every command says, those of groups included."""
+    commands = [[str(command.name)] for command in app.registered_commands]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        inner = group.typer_instance.registered_commands
+        commands += [[str(group.name), str(command.name)] for command in inner]
+    wide = {"COLUMNS": "200"}
+    return "".join(CliRunner().invoke(app, [*one, "--help"], env=wide).output for one in commands)
+
+
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`?(--[a-z-]+)\b", README))))
-def test_every_option_named_exists(option: str) -> None:
+def test_every_option_named_exists(option: str, helps: str) -> None:
     if option in ("--extra-index-url",):  # pip's
         pytest.skip("an option of pip")
-    helps = "".join(
-        CliRunner().invoke(app, [str(command.name), "--help"], env={"COLUMNS": "200"}).output
-        for command in app.registered_commands
-    )
 
     assert option in helps
 
