@@ -195,7 +195,7 @@ class _Search:
 
     def _walk_blocks(self, plan: Plan, after: int | None, share: float) -> list[Hit]:
         """Walk some way, and if that was not enough, go by blocks from there."""
-        steps = int(self.limit / share * ROOM) + 64
+        steps = int(self.limit / max(share, 1e-12) * ROOM) + 64
         start = self._edge(after)
         until = start - steps if self.sort.descending else start + steps
         found = self._walk(plan, after, until)
