@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from storage.contract.errors import LedgerUnavailable, SettingError
 from storage.contract.states import WorkerState
-from storage.db import jobs, workers
+from storage.db import jobs, vectors, workers
 from storage.db.engine import Ledger, open_sqlite
 from storage.db.workers import Worker
 from storage.home import CATALOG, LOCKS
@@ -135,6 +136,27 @@ def test_a_worker_of_one_job_renders_it_and_leaves(
         found = jobs.get(connection, job.id)
     assert (found.done, found.ended) == (8, True)
     assert len(list((home / "renders").rglob("*.png"))) == 8
+
+
+def test_a_lasting_worker_computes_vectors_with_the_model_its_environment_names(
+    settings: WorkerSettings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RENDERMILL_EMBEDDING_MODEL", "wordllama")
+    shop = open_it(settings)
+    try:
+        assert shop.idle is not None
+        with ledger.read() as connection:
+            assert [one.model for one in vectors.enabled(connection)] == ["wordllama"]
+    finally:
+        shop.close()
+
+
+def test_a_worker_of_one_job_does_nothing_else(settings: WorkerSettings) -> None:
+    shop = open_it(msgspec.structs.replace(settings, job_id=1))
+    try:
+        assert shop.idle is None
+    finally:
+        shop.close()
 
 
 def test_a_certificate_that_cannot_sign_ends_the_worker_before_it_takes_work(
