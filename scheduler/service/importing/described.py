@@ -40,6 +40,14 @@ def text_of(value: object) -> str:
     return value.encode(errors="replace").decode().replace("\x00", "�").strip()
 
 
+def cleaned(one: Described) -> Described:
+    """The same with texts that every database keeps."""
+    texts = ("prompt", "negative_prompt", "model", "sampler")
+    changes: dict[str, Any] = {name: text_of(getattr(one, name)) for name in texts}
+    revision = text_of(one.revision) or None
+    return msgspec.structs.replace(one, **changes, revision=revision, tags=some(one.tags))
+
+
 def whole(value: object) -> int | None:
     """A whole number, however it was written; None if it is none, or too large for SQL."""
     number = value if type(value) is int else real(value)

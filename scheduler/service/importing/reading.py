@@ -11,7 +11,14 @@ from typing import Any, Final
 from PIL import Image
 
 from scheduler.service.importing import a1111, comfyui, diffusiondb, programs
-from scheduler.service.importing.described import Described, real, sampler_of, text_of, whole
+from scheduler.service.importing.described import (
+    Described,
+    cleaned,
+    real,
+    sampler_of,
+    text_of,
+    whole,
+)
 from storage.embedded.read import PARAMETERS, read_embedded
 from storage.thumbnails import FORMATS
 
@@ -31,6 +38,11 @@ def described(data: bytes, file: Path) -> Described | None:
 
     `InputError` if it is no picture that can be read.
     """
+    found = _described(data, file)
+    return cleaned(found) if found is not None else None
+
+
+def _described(data: bytes, file: Path) -> Described | None:
     embedded = read_embedded(data)
     if embedded.record is not None and (own := programs.ours(embedded.record)) is not None:
         return own
