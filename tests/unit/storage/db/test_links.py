@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.contract.claims import ClaimedTask
+from storage.contract.errors import LedgerUnavailable
 from storage.contract.outcomes import Outcome
-from storage.db import images, links
+from storage.db import images, links, marks
 from storage.db.engine import Ledger
 from storage.db.images import ImageRow
 from storage.db.links import unlinked
-from storage.testing.factories import add_groups, cut_task, make_image_row
+from storage.testing.factories import add_groups, add_worker, cut_task, make_image_row
 
 PlanOf = Callable[[Callable[[sa.Connection], Iterable[Any]]], list[str]]
 
@@ -121,3 +122,21 @@ def test_keys_are_looked_up_by_their_index(plan_of: PlanOf) -> None:
     steps = plan_of(lambda connection: links.known_keys(connection, ["a", "b"]))
     assert any("ix_images_reuse_key" in step for step in steps)
     assert not any(step.startswith("SCAN") for step in steps)
+
+
+def test_an_image_that_is_being_linked_cannot_be_hidden_meanwhile(
+    postgres_ledger: Ledger,
+) -> None:
+    """Or its object could be purged before the link that needs it is seen."""
+    worker_id = add_worker(postgres_ledger)
+    group_id = add_groups(postgres_ledger, (1, 1), name="job").id
+    task = cut_task(postgres_ledger, worker_id, items=1, group_id=group_id)
+    assert task
+    insert(postgres_ledger, [keyed(task, 0, reuse_key="k")])
+    with postgres_ledger.write() as linking:
+        assert links.sources(linking, ["k"])
+        with pytest.raises(LedgerUnavailable), postgres_ledger.write() as hiding:
+            hiding.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
+            marks.hide(hiding, [(task.job_id, 0)], now=1.0)
+    with postgres_ledger.write() as hiding:
+        assert marks.hide(hiding, [(task.job_id, 0)], now=1.0) == 1
