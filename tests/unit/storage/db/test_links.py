@@ -124,6 +124,12 @@ def test_keys_are_looked_up_by_their_index(plan_of: PlanOf) -> None:
     assert not any(step.startswith("SCAN") for step in steps)
 
 
+def hide_at_once(ledger: Ledger, task: ClaimedTask) -> None:
+    with ledger.write() as connection:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
+        marks.hide(connection, [(task.job_id, 0)], now=1.0)
+
+
 def test_an_image_that_is_being_linked_cannot_be_hidden_meanwhile(
     postgres_ledger: Ledger,
 ) -> None:
@@ -135,8 +141,7 @@ def test_an_image_that_is_being_linked_cannot_be_hidden_meanwhile(
     insert(postgres_ledger, [keyed(task, 0, reuse_key="k")])
     with postgres_ledger.write() as linking:
         assert links.sources(linking, ["k"])
-        with pytest.raises(LedgerUnavailable), postgres_ledger.write() as hiding:
-            hiding.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
-            marks.hide(hiding, [(task.job_id, 0)], now=1.0)
+        with pytest.raises(LedgerUnavailable):
+            hide_at_once(postgres_ledger, task)
     with postgres_ledger.write() as hiding:
         assert marks.hide(hiding, [(task.job_id, 0)], now=1.0) == 1
