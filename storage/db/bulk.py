@@ -2,16 +2,18 @@
 
 SQLAlchemy's own executemany builds a dictionary and runs type processors per row; the rows
 recorded here are made of plain values in column order, so the driver can take them as they
-are: on SQLite as one executemany, on PostgreSQL as one COPY.
+are: on SQLite as one executemany, on PostgreSQL as one COPY, in binary where all types of the
+columns are known here: numbers are then neither written as text nor read from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 _COPY_FROM = 8
@@ -22,16 +24,22 @@ def insert_rows(
     connection: Connection,
     table: sa.Table,
     columns: tuple[str, ...],
-    rows: Sequence[tuple[Any, ...]],
+    rows: Sequence[Any],
+    *,
+    as_tuple: Callable[[Any], tuple[Any, ...]] | None = None,
 ) -> None:
-    """Insert `rows`, each a tuple in the order of `columns`, in one call of the driver."""
+    """Insert `rows`, each a tuple in the order of `columns`, in one call of the driver.
+
+    With `as_tuple` rows are anything it makes such a tuple of, one at a time.
+    """
     if not rows:
         return
+    values: Iterable[tuple[Any, ...]] = map(as_tuple, rows) if as_tuple else rows
     if connection.dialect.name == "postgresql" and len(rows) >= _COPY_FROM:
-        _copy(connection, table, columns, rows)
+        _copy(connection, table, columns, values)
     else:
         statement = _insert(table, columns, connection.dialect.name)
-        connection.exec_driver_sql(statement, list(rows))
+        connection.exec_driver_sql(statement, list(values))
 
 
 def _copy(
@@ -41,15 +49,31 @@ def _copy(
     rows: Iterable[tuple[Any, ...]],
 ) -> None:
     driver_connection: Any = connection.connection.driver_connection
+    target, types = _target(table, columns), _types(table, columns)
+    form = " (FORMAT BINARY)" if types else ""
     try:
         with (
             driver_connection.cursor() as cursor,
-            cursor.copy(f"COPY {_target(table, columns)} FROM STDIN") as copy,
+            cursor.copy(f"COPY {target} FROM STDIN{form}") as copy,
         ):
+            if types:
+                copy.set_types(types)
+            write = copy.write_row
             for row in rows:
-                copy.write_row(row)
+                write(row)
     except driver_connection.Error as error:
         raise _wrapped(connection, error) from error
+
+
+_TYPES: Final = frozenset({"BIGINT", "INTEGER", "DOUBLE PRECISION", "TEXT"})
+_POSTGRES: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+@lru_cache(maxsize=64)
+def _types(table: sa.Table, columns: tuple[str, ...]) -> tuple[str, ...] | None:
+    """PostgreSQL's names of the columns' types; None: one of them has only a text form here."""
+    found = tuple(table.c[name].type.compile(dialect=_POSTGRES) for name in columns)
+    return tuple(name.lower() for name in found) if _TYPES.issuperset(found) else None
 
 
 def _wrapped(connection: Connection, error: Exception) -> Exception:

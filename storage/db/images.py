@@ -86,10 +86,11 @@ _TAGS = msgspec.json.Decoder(dict[str, str])
 
 def insert(connection: Connection, rows: Sequence[ImageRow]) -> None:
     """Insert image rows and the searchable copies of their tags, and note them for the index."""
-    insert_rows(connection, images, _COLUMNS, [msgspec.structs.astuple(row) for row in rows])
+    insert_rows(connection, images, _COLUMNS, rows, as_tuple=msgspec.structs.astuple)
     tagged = [
         (key, value, row.job_id, row.item)
         for row in rows
+        if row.tags != "{}"
         for key, value in _TAGS.decode(row.tags).items()
     ]
     insert_rows(connection, image_tags, ("key", "value", "job_id", "item"), tagged)
