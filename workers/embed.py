@@ -63,9 +63,7 @@ def build(home: Path, left: threading.Event) -> None:
     """Compute all that is due, or until nobody waits any more."""
     with open_mill(read_connections(os.environ, home)) as mill:
         enable_by_environment(mill.ledger, os.environ.get(MODEL))
-        embedding = Embedding(
-            ledger=mill.ledger, store=mill.store, indexes=not mill.connections.is_farm
-        )
+        embedding = Embedding(ledger=mill.ledger, store=mill.store, indexes=True)
         while not left.is_set():
             # What others hold is waited for: they may have died, and their leases lapse.
             if not embedding.batch() and (not _is_due(mill) or left.wait(LEASE_LOOK_SECONDS)):

@@ -49,7 +49,7 @@ class Embedding:
 
     ledger: Ledger
     store: ObjectStore
-    indexes: bool = False  #: makes new images searchable first: nobody else does, in a home
+    indexes: bool = False  #: makes new images searchable first, where no scheduler is at it
     _models: dict[tuple[str, str], Any] = field(default_factory=dict)
     _not_before: float = 0.0
 
