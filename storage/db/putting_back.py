@@ -19,7 +19,7 @@ from storage.db.images import ImageRow
 from storage.db.ranges import Returned, put_back
 from storage.db.rows import batched
 from storage.db.steering import remove_rows, runs
-from storage.db.tables import groups, images, jobs, tasks
+from storage.db.tables import collected, groups, images, jobs, tasks
 from storage.db.transitions import advance, record
 
 _ITEMS_AT_ONCE: Final = 500
@@ -54,7 +54,16 @@ def remove(connection: Connection, job_id: int, items: Sequence[int]) -> None:
             images.c.job_id == job_id, images.c.item.in_(items)
         )
     )
-    remove_rows(connection, job_id, found.all())
+    _drop(connection, job_id, found.all())
+
+
+def _drop(connection: Connection, job_id: int, found: Sequence[Any]) -> None:
+    """Remove rows with their tags and collections."""
+    if found:
+        remove_rows(connection, job_id, found)
+        items = [row.item for row in found]
+        own = (collected.c.job_id == job_id, collected.c.item.in_(items))
+        connection.execute(sa.delete(collected).where(*own))
 
 
 def _lock(connection: Connection, job_id: int, items: Sequence[int]) -> None:
@@ -91,7 +100,7 @@ def _same(row: Any, wanted: dict[int, str | None]) -> bool:
 
 
 def _return(connection: Connection, job_id: int, found: Sequence[Any], now: float) -> None:
-    remove_rows(connection, job_id, found)
+    _drop(connection, job_id, found)
     by_group: dict[int, list[int]] = {}
     for row in found:
         by_group.setdefault(row.group_id, []).append(row.item)

@@ -7,9 +7,9 @@ import sqlalchemy as sa
 
 from storage.contract.claims import ClaimedTask
 from storage.contract.states import JobState
-from storage.db import checks, jobs, putting_back, steering, tasks
+from storage.db import checks, jobs, marks, putting_back, steering, tasks
 from storage.db.engine import Ledger
-from storage.db.tables import groups, image_tags, images, search_queue
+from storage.db.tables import collected, groups, image_tags, images, search_queue
 from storage.objects.memory import MemoryStore
 from storage.testing.factories import add_job, cut_task, make_image_row, make_item, ref_of
 
@@ -49,6 +49,8 @@ def counters(ledger: Ledger) -> tuple[int, int, int, int, str]:
 def test_items_go_back_with_their_rows_and_tags_gone(ledger: Ledger, task: ClaimedTask) -> None:
     commit(ledger, task, range(ITEMS - 1, ITEMS))
     assert counters(ledger) == (8, 0, 0, 8, JobState.FINISHED)
+    with ledger.write() as connection:
+        marks.collect(connection, [(1, 2), (1, 4)], "best", now=2.5)
 
     assert render_again(ledger, i2="hash 2", i3="hash 3", i6="hash 6") == [2, 3, 6]
 
@@ -57,7 +59,9 @@ def test_items_go_back_with_their_rows_and_tags_gone(ledger: Ledger, task: Claim
         for table in (images, image_tags):
             items = connection.execute(sa.select(table.c.item).order_by(table.c.item)).scalars()
             assert list(items) == [0, 1, 4, 5, 7]
+        best = connection.execute(sa.select(collected.c.item)).scalars().all()
         noted = connection.execute(sa.select(search_queue)).all()
+    assert best == [4]
     assert (noted[-1].first_item, noted[-1].stop_item) == (2, 7)
     again = cut_task(ledger, 1, items=ITEMS, lease=8, now=4.0)
     assert again is not None
