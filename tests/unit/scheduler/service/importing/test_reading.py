@@ -16,6 +16,7 @@ from scheduler.service.importing import a1111, comfyui, programs
 from scheduler.service.importing.described import Described, sampler_of, whole
 from scheduler.service.importing.reading import described
 from storage.contract.errors import InputError
+from storage.contract.output import ImageFormat
 from storage.contract.samplers import SAMPLERS
 from tests.unit.scheduler.service.importing.peers import (
     A1111,
@@ -29,6 +30,7 @@ from tests.unit.scheduler.service.importing.peers import (
     webp,
     workflow,
 )
+from tests.unit.workers.output.test_encode import encoded
 from workers.output.metadata import _A1111_SAMPLERS
 
 NOWHERE = Path("picture.png")
@@ -282,3 +284,26 @@ def test_no_text_brings_a_reader_down(text: str) -> None:
         reader(text)
         reader(f"dgenerate {text}\n--prompts {text}")
         reader(f"{text}\nSteps: 1, Seed: {text}, CFG scale: 2, Size: 3")
+
+
+@pytest.mark.parametrize("form", ImageFormat, ids=str)
+def test_our_own_pictures_of_every_format(form: ImageFormat) -> None:
+    data, _ = encoded(form, "a fox 星, in the snow")
+    found = read(data)
+    assert (found.program, found.prompt, found.sampler) == (
+        "rendermill",
+        "a fox 星, in the snow",
+        "euler_a",
+    )
+    assert (found.seed, found.steps, found.cfg, found.model) == (0, 2, 4.0, "starter")
+    assert found.render_key == "the key"
+    assert found.rendering is not None
+
+
+@pytest.mark.parametrize("form", ImageFormat, ids=str)
+def test_our_text_alone_says_as_much_to_a_reader_of_automatic1111s(form: ImageFormat) -> None:
+    _, texts = encoded(form, "a fox, in the snow")
+    found = a1111.described(str(texts.parameters))
+    assert found is not None
+    assert (found.program, found.prompt) == ("rendermill", "a fox, in the snow")
+    assert (found.sampler, found.seed, found.model) == ("euler_a", 0, "starter")
