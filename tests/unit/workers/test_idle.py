@@ -98,6 +98,11 @@ def status(ledger: Ledger, kind: Of = Of.PROMPT) -> Status:
         return vectors.status(connection, found, now=ledger.now())
 
 
+def finish(idle: Embedding) -> None:
+    while idle.batch():
+        pass
+
+
 def test_nothing_is_computed_unless_it_is_enabled(
     catalog: Ledger, store: MemoryStore, model: Lengths
 ) -> None:
@@ -147,8 +152,7 @@ def test_one_bad_prompt_is_given_up_and_its_neighbours_are_not(
     enable(catalog, Of.PROMPT, "lengths")
     model.fail = lambda text: RuntimeError("no") if text.startswith("3") else None
     idle = Embedding(ledger=catalog, store=store)
-    while idle.batch():
-        pass
+    finish(idle)
     told = status(catalog)
     assert (told.done, told.due, told.faults) == (ITEMS - 1, 0, 1)
 
@@ -160,12 +164,10 @@ def test_a_worker_that_is_interrupted_hands_its_batch_back(
     model.fail = lambda text: KeyboardInterrupt()
     idle = Embedding(ledger=catalog, store=store)
     with pytest.raises(KeyboardInterrupt):
-        while idle.batch():
-            pass
+        finish(idle)
     assert (status(catalog).leased, status(catalog).due) == (0, ITEMS)
     model.fail = lambda text: None
-    while idle.batch():
-        pass
+    finish(idle)
     assert status(catalog).done == ITEMS
 
 
@@ -194,7 +196,6 @@ def test_pictures_are_read_from_the_store_and_missing_ones_said(
     save_clip(tmp_path)
     enable(catalog, Of.PICTURE, str(tmp_path))
     idle = Embedding(ledger=catalog, store=store)
-    while idle.batch():
-        pass
+    finish(idle)
     told = status(catalog, Of.PICTURE)
     assert (told.done, told.faults, told.dims) == (ITEMS - 1, 1, 8)
