@@ -15,6 +15,7 @@ from storage.db.engine import Ledger
 from storage.db.search_sql import bounded
 
 SECONDS: Final = 300.0
+_NARROWER: Final = "sums read every image they are of: narrow them down with --where"
 _NAMES: Final = ", ".join(
     one.name for one in FIELDS if one.kind in {Kind.VALUE, Kind.NUMBER} and one.name != "weights"
 )
@@ -37,7 +38,7 @@ def sums(
 ) -> list[Summed]:
     """Sums by these fields, most images first; `price` is that of an hour on a GPU."""
     fields = [_field(name) for name in by]
-    with ledger.read() as connection, bounded(connection, SECONDS):
+    with ledger.read() as connection, bounded(connection, SECONDS, hint=_NARROWER):
         tree = tree_of(connection, Ask(query=where), now=ledger.now())
         found = search_stats.sums(connection, tree, fields)
     return [

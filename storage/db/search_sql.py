@@ -35,6 +35,7 @@ NO_TERM: Final = "zz"
 """No image has it."""
 
 PAGE_SECONDS: Final = 10.0
+_RARER: Final = "ask for something rarer, or for the images of one job"
 _STEPS_BETWEEN_LOOKS: Final = 20_000
 _FEW_TERMS: Final = 8
 _FTS = sa.table("search_fts", sa.column("rowid", sa.Integer))
@@ -80,7 +81,9 @@ def spelling_of(connection: Connection) -> Spelling:
 
 
 @contextmanager
-def bounded(connection: Connection, seconds: float = PAGE_SECONDS) -> Iterator[None]:
+def bounded(
+    connection: Connection, seconds: float = PAGE_SECONDS, *, hint: str = _RARER
+) -> Iterator[None]:
     """End what is asked within after that many seconds, with `SearchTimeout`."""
     driver: Any = connection.connection.driver_connection
     if connection.dialect.name == "postgresql":
@@ -99,7 +102,7 @@ def bounded(connection: Connection, seconds: float = PAGE_SECONDS) -> Iterator[N
             raise
         raise SearchTimeout(
             f"the search was ended after {seconds:g} seconds",
-            hint="ask for something rarer, or for the images of one job",
+            hint=hint,
         ) from error
     finally:
         if connection.dialect.name != "postgresql":

@@ -370,11 +370,12 @@ def test_a_search_that_takes_too_long_is_ended(catalog: Catalog) -> None:
         "postgresql": "SELECT pg_sleep(60)",
     }[ledger.engine.dialect.name]
     with (
-        pytest.raises(SearchTimeout, match=r"ended after 0\.2 seconds"),
+        pytest.raises(SearchTimeout, match=r"ended after 0\.2 seconds") as ended,
         ledger.read() as connection,
-        bounded(connection, 0.2),
+        bounded(connection, 0.2, hint="narrow it down"),
     ):
         connection.exec_driver_sql(endless)
+    assert ended.value.hint == "narrow it down"
     with ledger.read() as connection:  # the next one has all the time it needs
         assert connection.exec_driver_sql("SELECT 1").scalar() == 1
 
