@@ -123,9 +123,7 @@ class Indexer:
             )
         }
         right = {
-            row.item
-            for row in rows
-            if row.item in there and _is_as_indexed(row, there[row.item])
+            row.item for row in rows if row.item in there and _is_as_indexed(row, there[row.item])
         }
         bare = [
             (there[row.item].n, row)

@@ -664,11 +664,23 @@ def test_any_bytes_are_items_or_a_clear_error(kind: str, content: bytes, start: 
 
 @pytest.mark.parametrize(
     ("asked", "length", "settled"),
-    [("auto", 1, "never"), ("auto", 9000, "always"), ("always", 1, "always"), ("never", 9, "never")],
+    [
+        ("auto", 1, "never"),
+        ("auto", 9000, "always"),
+        ("always", 1, "always"),
+        ("never", 9, "never"),
+    ],
 )
 def test_whether_to_compile_is_settled_by_the_length_of_the_group(
     read: Read, asked: str, length: int, settled: str
 ) -> None:
-    row = {"prompt": "a", "compile": asked, "num_images": length, "steps": 1000, "width": 1024, "height": 1024}
+    row = {
+        "prompt": "a",
+        "compile": asked,
+        "num_images": length,
+        "steps": 1000,
+        "width": 1024,
+        "height": 1024,
+    }
     spec = read("a.jsonl", lines(row), on_cpu=False).groups[0][0]
     assert spec.compile == settled
