@@ -40,8 +40,14 @@ demo: $(VENV)/.demo  ## Render examples/shapes.jsonl with the model that ships w
 	@echo "contact sheet  rendermill-home/shapes.png"
 	@echo "catalog        rendermill-home/catalog.db   ($(BIN)/rendermill images)"
 
+# Unit tests and conformance share nothing, so each core takes its part; module by module, because
+# what a module's tests share is made once. The rest start services and kill processes, and have
+# the machine for themselves.
+TOGETHER := tests/unit tests/conformance
+
 test: $(VENV)/.dev  ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope $(TOGETHER)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(TOGETHER))
 
 gpu: $(VENV)/.dev  ## Run the tests that need a CUDA device (without one they are skipped)
 	$(BIN)/python -m pytest tests/gpu -rs
