@@ -132,7 +132,8 @@ def fitted(picture: Image.Image, width: int, height: int, resize_mode: str) -> I
 def _cover(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
     """The middle part of `size` that has the shape of `wanted`."""
     scale = min(size[0] / wanted[0], size[1] / wanted[1])
-    width, height = wanted[0] * scale, wanted[1] * scale
+    # Not above what there is: the product may be, by a last bit.
+    width, height = min(wanted[0] * scale, size[0]), min(wanted[1] * scale, size[1])
     left, top = (size[0] - width) / 2, (size[1] - height) / 2
     return left, top, min(left + width, size[0]), min(top + height, size[1])
 

@@ -18,6 +18,7 @@ from scheduler.service.grid_page import grid_page
 from scheduler.service.home import open_home
 from scheduler.settings import DEFAULT_HOME
 from storage.contract.errors import InputError, NotFoundError
+from storage.contract.keys import JOB_NAME
 from storage.db import jobs
 from storage.db.images import ImageRow
 from storage.db.jobs import Job
@@ -97,12 +98,17 @@ def _columns(given: str | None) -> tuple[int | None, str | None]:
 
 
 def _job(mill: Mill, query: str) -> Job | None:
-    """The job of that name or number; None: it is a query."""
-    with mill.ledger.read() as connection:
-        try:
+    """The job of that name or number; None: it is a query.
+
+    A single word that finds nothing was meant as a job's name.
+    """
+    try:
+        with mill.ledger.read() as connection:
             return jobs.find(connection, query)
-        except NotFoundError:
-            return None
+    except NotFoundError:
+        if JOB_NAME.fullmatch(query) and not any(images_of(mill.ledger, Ask(query=query))):
+            raise
+        return None
 
 
 def _chosen(mill: Mill, query: str, job: Job | None, limit: int) -> tuple[list[ImageRow], int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scheduler.manifest.dynamic import DynamicPrompts, Mode
@@ -194,7 +194,10 @@ def test_combinations_are_those_of_the_dynamicprompts_package(text: str) -> None
     package: Any = pytest.importorskip("dynamicprompts.generators")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pyparsing, about names of its own
-        theirs = package.CombinatorialPromptGenerator().generate(text, 1000)
+        try:
+            theirs = package.CombinatorialPromptGenerator().generate(text, 1000)
+        except RuntimeError:  # it fails where two are to be taken of options that are all alike
+            assume(False)
     these = dynamic(max_expansions_per_row=10**9)
     ours = list(itertools.islice((t.prompt for t in these.texts(text, "", 0, 1)), 1000))
     if len(ours) == len(set(ours)):  # it leaves out what is there twice, even inside of braces

@@ -236,7 +236,7 @@ def test_folder_markers_and_keys_of_others_are_no_objects(
     server: ToldServer, open_store: Open
 ) -> None:
     names = ("of/", "of/a/", "of/a/1.png", "of/a//2.png")
-    listed = "".join(f"<Contents><Key>{name}</Key></Contents>" for name in names)
+    listed = "".join(f"<Contents><Key>{name}</Key><Size>7</Size></Contents>" for name in names)
     server.answers = [Answer(body=f"<ListBucketResult>{listed}</ListBucketResult>".encode())]
     assert list(open_store().keys("")) == ["a/1.png"]
 
