@@ -38,7 +38,8 @@ def test_pictures_are_the_same_bit_for_bit_after_kills_and_with_other_workers(
 ) -> None:
     program.run("render", manifest, "--name", "calm", "--processes", "1", *FAST)
     calm = pixels(program.files("calm"))
-    run = program.start("render", manifest, "--name", "wild", "--processes", "2", *FAST)
+    again = ("--no-reuse", *FAST)
+    run = program.start("render", manifest, "--name", "wild", "--processes", "2", *again)
     wait_until(lambda: program.rows() > len(calm), "the first images")
     family = [*psutil.Process(run.pid).children(recursive=True), psutil.Process(run.pid)]
     for member in family:
