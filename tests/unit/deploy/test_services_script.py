@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,13 @@ import pytest
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "deploy" / "debian" / "services.sh"
 SCRIPTS = sorted([*ROOT.glob("deploy/**/*.sh"), *filter(Path.is_file, ROOT.glob(".ci/*"))])
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short name: the services' sockets lie below it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def run(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
