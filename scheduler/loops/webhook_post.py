@@ -1,23 +1,16 @@
-"""One attempt to deliver a web hook: one POST, no redirects, ten seconds in all.
-
-The host's name is looked up once and the connection made to the very address that was judged,
-so that a name cannot lead elsewhere a moment later. Proxies are not used.
-"""
+"""One attempt to deliver a web hook: one POST, no redirects, ten seconds in all."""
 
 from __future__ import annotations
 
 import http.client
-import ipaddress
-import socket
 import ssl
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from scheduler.loops.webhook_rules import Target, parse_target, sign, why_refused
+from scheduler.loops.guarded import AddressRefused, connected
+from scheduler.loops.webhook_rules import Address, Target, parse_target, sign, why_refused
 from storage.contract.errors import InputError, SettingError
 from storage.db.deliveries import Delivery
 
@@ -55,20 +48,22 @@ def post(delivery: Delivery, settings: HookSettings) -> Fault | None:
     """Send it; None if the receiver took it (any 2xx answer)."""
     try:
         target = parse_target(delivery.url)
-        with _connected(target, settings) as connection:
+        judge = _any if settings.any_address else why_refused
+        deadline = time.monotonic() + settings.timeout_seconds
+        with connected(target, judge, deadline=deadline) as connection:
             return _judged(_exchange(connection, target, delivery, settings))
     except InputError as error:
         return Fault(text=error.message, final=True)
     except UnicodeError:
         return Fault(text="the address holds no name of a host", final=True)
-    except (_Refused, OSError, http.client.HTTPException) as error:
+    except AddressRefused as refused:
+        return Fault(text=f"nothing is sent to {target.host}: {refused}")
+    except (OSError, http.client.HTTPException) as error:
         return Fault(text=_words(error, settings))
 
 
 def _words(error: Exception, settings: HookSettings) -> str:
     match error:
-        case _Refused():
-            return str(error)
         case TimeoutError():
             return f"no answer within {settings.timeout_seconds:g} s"
         case ssl.SSLError():
@@ -115,62 +110,5 @@ def _judged(status: int) -> Fault | None:
     return Fault(text=f"answered {status}", final=status == http.HTTPStatus.GONE)
 
 
-class _Refused(Exception):
-    """Nothing is sent to that address."""
-
-
-@contextmanager
-def _connected(target: Target, settings: HookSettings) -> Iterator[http.client.HTTPConnection]:
-    """A connection that ends by itself when the time is up, however slowly the other talks."""
-    plain = _connect(target, settings)
-    ended = threading.Event()
-    cutter = plain.dup()  # of the same connection: the original goes over to TLS
-
-    def cut() -> None:
-        ended.set()
-        with suppress(OSError):  # it is closed already
-            cutter.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(settings.timeout_seconds, cut)
-    timer.daemon = True
-    timer.start()
-    connection = http.client.HTTPConnection(target.host, target.port)
-    try:
-        connection.sock = plain
-        if target.secure:
-            context = ssl.create_default_context()
-            connection.sock = context.wrap_socket(plain, server_hostname=target.host)
-        yield connection
-        if ended.is_set():  # a status line that was cut off can still look like one
-            raise TimeoutError
-    except (OSError, http.client.HTTPException) as error:
-        if ended.is_set():
-            raise TimeoutError from error
-        raise
-    finally:
-        timer.cancel()
-        timer.join()
-        connection.close()
-        plain.close()
-        cutter.close()
-
-
-def _connect(target: Target, settings: HookSettings) -> socket.socket:
-    """Connect to the first of the host's addresses that may be used and can be reached."""
-    found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    trouble: Exception = OSError(f"{target.host} has no address")
-    for family, kind, protocol, _, place in found:
-        why = None if settings.any_address else why_refused(ipaddress.ip_address(place[0]))
-        if why is not None:
-            trouble = _Refused(f"nothing is sent to {target.host}: {why}")
-            continue
-        made = socket.socket(family, kind, protocol)
-        made.settimeout(settings.timeout_seconds)
-        try:
-            made.connect(place)
-        except OSError as error:
-            made.close()
-            trouble = error
-            continue
-        return made
-    raise trouble
+def _any(_address: Address) -> None:
+    return None

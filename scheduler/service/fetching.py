@@ -1,25 +1,22 @@
 """Fetching a picture from a URL: bounded in bytes and time, and only from public addresses.
 
-A manifest may come from anywhere, and this machine may reach more than whoever wrote it. So the
-host's name is looked up once and the connection made to the very address that was judged, for
-each redirect anew. Proxies are not used.
+A manifest may come from anywhere, and this machine may reach more than whoever wrote it. So each
+address is judged before it is connected to, for each redirect anew.
 """
 
 from __future__ import annotations
 
 import http.client
-import ipaddress
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urljoin
 
-from scheduler.loops.webhook_rules import Target, take_apart, why_private
+from scheduler.loops.guarded import AddressRefused, connected
+from scheduler.loops.webhook_rules import Address, Target, take_apart, why_private
 from scheduler.manifest.limits import exceeded
 
 REDIRECTS: Final = 3
@@ -54,6 +51,10 @@ def blocks(url: str, rules: FetchRules) -> Iterator[bytes]:
                 yield from _body(answer, rules)
                 return
         raise ValueError(f"leads from one address to the next more than {REDIRECTS} times")
+    except AddressRefused as refused:
+        raise ValueError(
+            f"is not fetched: {refused}; RENDERMILL_URLS_ANY_ADDRESS=1 allows such"
+        ) from None
     except TimeoutError:
         raise ValueError(
             f"was not fetched within {rules.seconds:g} s (RENDERMILL_MAX_PICTURE_SECONDS)"
@@ -85,25 +86,9 @@ def _body(answer: http.client.HTTPResponse, rules: FetchRules) -> Iterator[bytes
 def _answer(
     target: Target, rules: FetchRules, deadline: float
 ) -> Iterator[http.client.HTTPResponse]:
-    """The answer to a GET. It ends when the time is up, however slowly the other talks."""
-    plain = _connect(target, rules, deadline)
-    ended = threading.Event()
-    cutter = plain.dup()  # of the same connection: the original goes over to TLS
-
-    def cut() -> None:
-        ended.set()
-        with suppress(OSError):  # it is closed already
-            cutter.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(max(0.0, deadline - time.monotonic()), cut)
-    timer.daemon = True
-    timer.start()
-    connection = http.client.HTTPConnection(target.host, target.port)
-    try:
-        connection.sock = plain
-        if target.secure:
-            context = ssl.create_default_context()
-            connection.sock = context.wrap_socket(plain, server_hostname=target.host)
+    """The answer to a GET."""
+    judge = _any if rules.any_address else why_private
+    with connected(target, judge, deadline=deadline) as connection:
         connection.putrequest("GET", target.path, skip_host=True, skip_accept_encoding=True)
         for name, value in (
             ("Host", target.host_header),
@@ -114,38 +99,7 @@ def _answer(
             connection.putheader(name, value)
         connection.endheaders()
         yield connection.getresponse()
-        if ended.is_set():  # what was cut off can still look whole
-            raise TimeoutError
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        if ended.is_set():
-            raise TimeoutError from error
-        raise
-    finally:
-        timer.cancel()
-        timer.join()
-        connection.close()
-        plain.close()
-        cutter.close()
 
 
-def _connect(target: Target, rules: FetchRules, deadline: float) -> socket.socket:
-    """Connect to the first of the host's addresses that may be used and can be reached."""
-    found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    trouble: Exception = OSError(f"{target.host} has no address")
-    for family, kind, protocol, _, place in found:
-        why = None if rules.any_address else why_private(ipaddress.ip_address(place[0]))
-        if why is not None:
-            trouble = ValueError(
-                f"is not fetched: {why}; RENDERMILL_URLS_ANY_ADDRESS=1 allows such"
-            )
-            continue
-        made = socket.socket(family, kind, protocol)
-        made.settimeout(max(0.1, deadline - time.monotonic()))
-        try:
-            made.connect(place)
-        except OSError as error:
-            made.close()
-            trouble = error
-            continue
-        return made
-    raise trouble
+def _any(_address: Address) -> None:
+    return None
